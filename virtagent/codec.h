@@ -1,0 +1,56 @@
+/*
+ * codec.h - XML-RPC in and out, and the only place that knows xmlrpc-c
+ *
+ * Every parse runs the strict validator (validate.h, libxml2) first: xmlrpc-c's
+ * own parser can be crashed by a 140-byte document.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_CODEC_H
+#define VA_CODEC_H
+
+#include <stddef.h>
+
+#include "common/buf.h"
+#include "virtagent/method.h"
+#include "virtagent/value.h"
+
+#define VA_XML_MAX (4u << 20) /* bytes of a document: 3 of base64 1 MiB */
+
+/* Process-wide set-up; before threads. */
+int codec_global_init(void);
+
+int codec_encode_call(const char *method, const struct va_value *params,
+		      struct buf *out);
+/* 0 with *ret, or a negative errno: -EREMOTEIO with *fault set when the reply is
+ * a fault, -EBADMSG with fault->text when it is not valid. */
+int codec_decode_reply(const void *xml, size_t n, struct va_value **ret,
+		       struct va_fault *fault);
+int codec_encode_reply(const struct va_value *result, struct buf *out);
+int codec_encode_fault(const struct va_fault *fault, struct buf *out);
+
+/*
+ * The registry: every row of every family is registered with one C function,
+ * which checks arguments, policy, limits and audit (so that system.multicall,
+ * which calls inside xmlrpc-c, passes it too).
+ */
+struct codec_registry;
+/* guard(call) runs before the row's fn: policy and limits; negative = refused
+ * with call->fault.  after(call, error, ns) runs after it: audit.  Either may be
+ * NULL. */
+struct codec_registry *
+codec_registry_new(const struct va_family *families, size_t nfamilies,
+		   int (*guard)(struct va_call *call),
+		   void (*after)(struct va_call *call, int error, uint64_t ns));
+void codec_registry_free(struct codec_registry *r);
+/* Runs a call document.  tmpl gives server, caller, cancel_fd, context, call_id.
+ * The reply document (possibly a fault) is in out; 0, or -ENOMEM. */
+int codec_dispatch(struct codec_registry *r, const void *xml, size_t n,
+		   const struct va_call *tmpl, struct buf *out);
+/* Calls a row directly with checked params (HTTP forms, tests). */
+int codec_invoke(struct codec_registry *r, const char *method,
+		 struct va_call *call, struct va_value **ret);
+const struct va_method *codec_find(const struct codec_registry *r,
+				   const char *name);
+
+#endif

@@ -1,0 +1,27 @@
+/*
+ * validate.h - the strict gate before any XML-RPC parse, and the only place
+ * that knows libxml2
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_VALIDATE_H
+#define VA_VALIDATE_H
+
+#include <stddef.h>
+
+#define VA_XML_DEPTH_MAX 32u	   /* values within values */
+#define VA_XML_ELEMENTS_MAX 64000u /* elements in a document */
+
+enum va_xml_kind { VA_XML_CALL, VA_XML_REPLY };
+
+/*
+ * Is this a well-formed XML-RPC document of that kind: UTF-8, no DOCTYPE, no
+ * processing instructions, no entities but the five, no attributes, only the
+ * known elements, each where it belongs, every number in range?  0, or -EBADMSG
+ * (-EMSGSIZE for a limit) with the reason in err.  Linear time, constant
+ * memory.
+ */
+int va_validate_xml(enum va_xml_kind kind, const void *xml, size_t n, char *err,
+		    size_t err_size);
+
+#endif
