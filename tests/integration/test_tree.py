@@ -29,6 +29,7 @@ ALLOWED = [
 # Third-party headers and the one file that may include them.
 LIBRARIES = [
     (r"event2/|event\.h$", "common/loop.c"),
+    (r"sha2\.h|sha256\.h", "common/digest.c"),
     (r"xmlrpc", "virtagent/codec.c"),
     (r"libxml/", "virtagent/validate.c"),
     (r"microhttpd", "virtagent/http_server.c"),
