@@ -47,7 +47,7 @@ struct va_value *va_bytes_take(void *data, size_t n);
 struct va_value *va_datetime(const char *iso8601);
 struct va_value *va_array(void);
 struct va_value *va_struct(void);
-struct va_value *va_copy(const struct va_value *v);
+struct va_value *va_value_copy(const struct va_value *v);
 
 void va_value_free(struct va_value *v);
 DEFINE_CLEANUP(struct va_value, va_value_free);
