@@ -309,7 +309,7 @@ static void on_kill(struct spawner *s, struct ipc_msg *m)
 	struct job *j;
 
 	if (buf_get_u32(&m->body, &id) < 0 ||
-	    buf_get_u32(&m->body, &signo) < 0 || signo < 1 || signo > SIGRTMAX)
+	    buf_get_u32(&m->body, &signo) < 0 || signo < 1 || signo > (uint32_t)SIGRTMAX)
 		return;
 	j = job_find(s, id);
 	if (!j)
