@@ -1,0 +1,87 @@
+"""Cases and TAP.
+
+  suite = Suite()
+
+  @suite.case("what must hold")
+  def _():
+      ...            # an exception (assert included) fails the case
+
+  suite.main()       # runs them in order, prints the plan, exits
+
+Cases of one suite share what the module holds (a guest, say) and run in order.
+
+SPDX-License-Identifier: MIT
+"""
+import os
+import shutil
+import sys
+import time
+import traceback
+
+
+class Skip(Exception):
+    """Raised by a case; the text names what is missing."""
+
+
+def need(*commands):
+    """Skips the case unless the programs exist."""
+    for c in commands:
+        found = os.access(c, os.X_OK) if os.sep in c else shutil.which(c)
+        if not found:
+            raise Skip("%s is missing" % c)
+
+
+def _comment(text):
+    for line in text.rstrip("\n").splitlines():
+        print("# " + line)
+
+
+class Suite:
+    def __init__(self):
+        self.cases = []
+        self.on_failure = []     # called after a failed case; they return text to show
+        self.cleanups = []       # called when all cases ran, last first
+
+    def case(self, name):
+        def add(fn):
+            self.cases.append((name, fn))
+            return fn
+        return add
+
+    def _one(self, number, name, fn):
+        began = time.monotonic()
+        try:
+            fn()
+            verdict, note = "ok", ""
+        except Skip as e:
+            verdict, note = "ok", " # SKIP %s" % e
+        except Exception:       # the case failed, whatever it was
+            verdict, note = "not ok", ""
+            _comment(traceback.format_exc())
+            for show in self.on_failure:
+                try:
+                    _comment(show())
+                except Exception as e:
+                    _comment("(nothing more to show: %s)" % e)
+        print("%s %d - %s%s" % (verdict, number, name.replace("#", "no. "), note))
+        print("# %.2f s" % (time.monotonic() - began))
+        sys.stdout.flush()
+        return verdict == "ok"
+
+    def run(self):
+        print("1..%d" % len(self.cases), flush=True)
+        good = True
+        try:
+            for number, (name, fn) in enumerate(self.cases, 1):
+                good = self._one(number, name, fn) and good
+        finally:
+            for fn in reversed(self.cleanups):
+                try:
+                    fn()
+                except Exception:
+                    _comment("while cleaning up:\n" + traceback.format_exc())
+                    good = False
+        return good
+
+    def main(self):
+        sys.exit(0 if self.run() else 1)
