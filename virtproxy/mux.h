@@ -108,6 +108,7 @@ struct vp_mux_config {
 	uint32_t start_seq;	 /* tests of wrap-around; 0 otherwise */
 	uint32_t max_streams;	 /* 0 = PROTOCOL's default for the channel */
 	bool compress;		 /* offer compression on serial channels */
+	bool probe; /* host: may send a HELLO before the guest spoke (R23) */
 };
 
 /* NULL on -ENOMEM.  cfg and ops are copied; arg goes to every callback. */
