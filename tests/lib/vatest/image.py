@@ -17,6 +17,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 
 from .env import CACHE, SRC
@@ -240,3 +241,11 @@ def write(path, overlay, modules=MODULES):
         with open(base(modules), "rb") as f:
             shutil.copyfileobj(f, out)
         out.write(overlay.bytes())
+
+
+def main():
+    """Only downloads; what ./quickstart needs the network for."""
+    try:
+        kernel()
+    except (ImageError, OSError) as problem:
+        sys.exit("guest image: %s" % problem)
