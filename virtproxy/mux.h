@@ -108,8 +108,6 @@ struct vp_mux_config {
 	uint32_t start_seq;	 /* tests of wrap-around; 0 otherwise */
 	uint32_t max_streams;	 /* 0 = PROTOCOL's default for the channel */
 	bool compress;		 /* offer compression on serial channels */
-	bool probe;		 /* host: a HELLO may go out before the guest
-				    spoke, one per 5 s (R23) */
 	bool probe; /* host: may send a HELLO before the guest spoke (R23) */
 };
 
