@@ -51,6 +51,13 @@ def _():
     assert len(g.sh_bytes("head -c 100000 /dev/zero")) == 100000
 
 
+@suite.case("pc: old-kernel answers as Linux 3.2 did")
+def _():
+    g = guest("pc")
+    assert g.sh("/va/old-kernel --check") == ""
+    assert g.sh("/va/old-kernel echo still runs") == "still runs\n"
+
+
 @suite.case("pc: a virtio port echoes")
 def _():
     g = guest("pc")

@@ -224,7 +224,7 @@ def base(modules=MODULES):
     a.data("va/modules", "".join(name + "\n" for name, _ in files))
     for script in ("rc", "control"):
         a.file("va/" + script, os.path.join(GUEST_SCRIPTS, script), 0o755)
-    for source in ("serial-irq.c",):
+    for source in ("serial-irq.c", "old-kernel.c"):
         a.file("va/" + source[:-2], tool(os.path.join(GUEST_SCRIPTS, source)), 0o755)
     blob = a.bytes()
     path = os.path.join(CACHE, "guest-%s.cpio" % hashlib.sha256(blob).hexdigest()[:16])
