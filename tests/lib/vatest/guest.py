@@ -156,7 +156,7 @@ class Guest:
             if i:
                 env["VA_RUNTIME_DIR"] = "/run/virtagent.%d" % i
                 env["VA_STATE_DIR"] = "/var/lib/virtagent.%d" % i
-            line = "exec env %s %s %s -f %s" % (
+            line = "exec env %s %s %s %s" % (
                 " ".join("%s='%s'" % kv for kv in env.items()), o["wrap"], AGENT,
                 " ".join("'%s'" % w for w in argv))
             a.data("va/agent%d" % i, "#!/bin/sh\n%s\n" % line, 0o755)
