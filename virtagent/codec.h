@@ -12,10 +12,9 @@
 #include <stddef.h>
 
 #include "common/buf.h"
+#include "virtagent/limits.h"
 #include "virtagent/method.h"
 #include "virtagent/value.h"
-
-#define VA_XML_MAX (4u << 20) /* bytes of a document: 3 of base64 1 MiB */
 
 /* Process-wide set-up; before threads. */
 int codec_global_init(void);

@@ -9,8 +9,7 @@
 
 #include <stddef.h>
 
-#define VA_XML_DEPTH_MAX 32u	   /* values within values */
-#define VA_XML_ELEMENTS_MAX 64000u /* elements in a document */
+#include "virtagent/limits.h"
 
 enum va_xml_kind { VA_XML_CALL, VA_XML_REPLY };
 

@@ -41,6 +41,8 @@ struct va_value *va_double(double v);
  * bad bytes) is escaped as log_escape() does: such data belongs in va_bytes(). */
 struct va_value *va_string(const char *s);
 struct va_value *va_string_n(const char *s, size_t n);
+/* For decoders: text that was checked already and is taken as it is. */
+struct va_value *va_string_checked(const char *s, size_t n);
 struct va_value *va_bytes(const void *data, size_t n);
 /* Takes over malloc'ed memory (freed on failure). */
 struct va_value *va_bytes_take(void *data, size_t n);
@@ -77,9 +79,13 @@ int va_get_string(const struct va_value *v, const char **ret);
 /* Borrowed; bytes, or a string's bytes. */
 int va_get_bytes(const struct va_value *v, const void **data, size_t *n);
 
+/* The shortest of 15 to 17 digits that reads back as d, a finite number. */
+#define VA_DOUBLE_TEXT_SIZE 32
+void va_double_text(double d, char ret[VA_DOUBLE_TEXT_SIZE]);
+
 /* JSON, for people and programs: bytes appear as {"base64":"..."} .  Parsing
- * refuses depth over 32 and input over 4 MiB; integers beyond 64 bits become
- * doubles. */
+ * refuses depth over 32, 64,000 values and input over 4 MiB; integers beyond 64
+ * bits become doubles. */
 int va_to_json(const struct va_value *v, bool pretty, struct buf *out);
 int va_from_json(const char *text, size_t n, struct va_value **ret, char *err,
 		 size_t err_size);

@@ -1,0 +1,72 @@
+/*
+ * limits.h - every limit of the HTTP and XML-RPC half, in one block
+ *
+ * Each constant says what it counts and why it is what it is.  Whatever comes
+ * from the other side is held against these before memory is spent on it; an
+ * error that comes of one names the thing, its size and the limit.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_LIMITS_H
+#define VA_LIMITS_H
+
+/* --- XML-RPC documents --------------------------------------------------- */
+
+/* Bytes of a document, calls and replies alike: room for one value of
+ * VA_BYTES_MAX as base64 (1.37 times as long) three times over, less than a
+ * tenth of a second of parsing. */
+#define VA_XML_MAX (4u << 20)
+/* Values within values.  No method needs more than 6; each level costs the
+ * parsers a stack frame. */
+#define VA_XML_DEPTH_MAX 32u
+/* Elements of a document: 1,000 entries of a list with 15 members each; one
+ * costs about 300 bytes while it is parsed. */
+#define VA_XML_ELEMENTS_MAX 64000u
+/* Members of one struct: they are searched one after the other. */
+#define VA_STRUCT_MEMBERS_MAX 4096u
+/* Bytes of a method's name, and of a member's. */
+#define VA_METHOD_NAME_MAX 64u
+#define VA_MEMBER_NAME_MAX 256u
+/* Bytes of one base64 value, decoded; more goes through GET and PUT. */
+#define VA_BYTES_MAX (1u << 20)
+/* Characters of a <double>: the longest plain decimal form in use is 309
+ * digits, a point and 17 more. */
+#define VA_DOUBLE_TEXT_MAX 350u
+/* Calls in one system.multicall. */
+#define VA_MULTICALL_MAX 256u
+
+/* --- calls --------------------------------------------------------------- */
+
+/* Calls at once beside those of class info: each may hold a result of
+ * VA_XML_MAX and a thread. */
+#define VA_CALLS_MAX 64u
+/* Bytes of a Virtagent-Call header: two UUIDs and a slash are 73. */
+#define VA_CALL_ID_MAX 128u
+
+/* --- HTTP ---------------------------------------------------------------- */
+
+/* Connections of one server at once; each costs a thread and, when used, about
+ * 50 KiB. */
+#define VA_HTTP_CONNECTIONS_MAX 256u
+/* Seconds for a request's head and a buffered body to arrive. */
+#define VA_HTTP_REQUEST_S 30u
+/* Seconds a kept connection may lie idle, or a streamed body pause. */
+#define VA_HTTP_IDLE_S 600u
+/* Bytes of a connection's pool: request line and headers must fit in it. */
+#define VA_HTTP_POOL (32u << 10)
+/* Stack of a connection's thread.  The deepest path, freeing a parsed document
+ * of VA_XML_DEPTH_MAX, takes 40 KiB; only touched pages cost memory. */
+#define VA_HTTP_STACK (1u << 20)
+/* Bytes asked of a content reader at once: 64 KiB costs a quarter of the
+ * speed, more gains nothing. */
+#define VA_HTTP_BLOCK (128u << 10)
+/* Parameters of a query string. */
+#define VA_HTTP_QUERY_MAX 64u
+/* Bytes of a reply's head that the client takes. */
+#define VA_HTTP_HEAD_MAX (16u << 10)
+/* Milliseconds and bytes for which a body that is not wanted any more is still
+ * read, so that the answer reaches a client that is busy sending. */
+#define VA_HTTP_LINGER_MS 2000u
+#define VA_HTTP_LINGER_BYTES (8u << 20)
+
+#endif
