@@ -34,9 +34,12 @@ int codec_encode_fault(const struct va_fault *fault, struct buf *out);
  * which calls inside xmlrpc-c, passes it too).
  */
 struct codec_registry;
-/* guard(call) runs before the row's fn: policy and limits; negative = refused
- * with call->fault.  after(call, error, ns) runs after it: audit.  Either may be
- * NULL. */
+/*
+ * guard(call) runs before the row's fn: policy and limits; negative = refused
+ * with call->fault.  after(call, error, ns) runs after it, and after a refusal
+ * (arguments, limit, guard), for the audit.  Either may be NULL.  NULL with
+ * errno EEXIST or EINVAL for a name that is there twice or a row that is wrong.
+ */
 struct codec_registry *
 codec_registry_new(const struct va_family *families, size_t nfamilies,
 		   int (*guard)(struct va_call *call),
@@ -46,10 +49,20 @@ void codec_registry_free(struct codec_registry *r);
  * The reply document (possibly a fault) is in out; 0, or -ENOMEM. */
 int codec_dispatch(struct codec_registry *r, const void *xml, size_t n,
 		   const struct va_call *tmpl, struct buf *out);
-/* Calls a row directly with checked params (HTTP forms, tests). */
+/* Calls a row by its name through the same checks (HTTP forms, tests).  call
+ * has params, server, caller, cancel_fd, context; 0 with *ret, or a negative
+ * errno with call->fault. */
 int codec_invoke(struct codec_registry *r, const char *method,
 		 struct va_call *call, struct va_value **ret);
 const struct va_method *codec_find(const struct codec_registry *r,
 				   const char *name);
+/* The rows in the order of their names. */
+size_t codec_count(const struct codec_registry *r);
+const struct va_method *codec_at(const struct codec_registry *r, size_t i);
+/* Most calls at once beside those of class info; VA_CALLS_MAX when not set. */
+void codec_set_calls_max(struct codec_registry *r, unsigned max);
+
+/* system.*, part of every registry. */
+extern const struct va_family va_system_family;
 
 #endif

@@ -47,6 +47,7 @@ struct va_caller {
 };
 
 struct va_server;
+struct codec_registry;
 
 struct va_call {
 	const struct va_method *method;
@@ -58,6 +59,7 @@ struct va_call {
 	int cancel_fd; /* readable when the caller went or the server ends; every
 			  wait polls it */
 	void *context; /* the server's: struct guest_context / host_context */
+	struct codec_registry *registry; /* set by codec_invoke() */
 };
 
 /*
@@ -73,7 +75,8 @@ struct va_method {
 	 * Result and parameters: one letter each, optional parameters after
 	 * '|': "S:s|ii".  s string, i int, b bool, d double, 6 base64, A array,
 	 * S struct, n nil, x anything, t string or base64 (a path or other text
-	 * that may hold any byte).  A trailing '*' allows any number more.
+	 * that may hold any byte).  A trailing '*' allows any number more of the
+	 * letter before it.  An optional parameter given as nil counts as absent.
 	 */
 	const char *signature;
 	const char *args; /* "PATH [OFFSET [LENGTH]]", as help shows them */
@@ -97,6 +100,21 @@ struct va_method {
 /* Sets the fault and returns -errno_value (positive in). */
 int va_fail(struct va_call *call, int errno_value, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* The same with one of fault.h's own codes, for what is not an errno. */
+int va_fault(struct va_call *call, int code, int errno_value, const char *fmt,
+	     ...) __attribute__((format(printf, 4, 5)));
+/* Makes sure that a failed call has a code and a text: those of errno_value
+ * when the method set none. */
+void va_fault_complete(struct va_fault *fault, int errno_value);
+
+/* Do the parameters fit the row's signature?  0, or -EINVAL with call->fault
+ * (VA_FAULT_TYPE) naming the method, the parameter and what was expected. */
+int va_check_args(struct va_call *call);
+/* Is the text a well-formed signature (see struct va_method)? */
+bool va_signature_valid(const char *signature);
+/* The type of a letter as introspection names it; NULL for an unknown one. */
+const char *va_signature_type(char letter);
 
 /* Parameter i as the row's letter says; the default when it is absent. */
 int va_arg_int(struct va_call *call, size_t i, int64_t dflt, int64_t min,

@@ -11,6 +11,9 @@
 
 #include "virtagent/limits.h"
 
+/* Process-wide set-up; before threads. */
+void va_validate_init(void);
+
 enum va_xml_kind { VA_XML_CALL, VA_XML_REPLY };
 
 /*

@@ -285,7 +285,7 @@ int va_set(struct va_value *strct, const char *name, struct va_value *item)
 	return r;
 }
 
-struct va_value *va_copy(const struct va_value *v)
+struct va_value *va_value_copy(const struct va_value *v)
 {
 	CLEANUP_VALUE struct va_value *to = NULL;
 
@@ -302,7 +302,7 @@ struct va_value *va_copy(const struct va_value *v)
 	}
 	for (size_t i = 0; i < v->c.n; i++) {
 		const struct slot *s = &v->c.slots[i];
-		struct va_value *item = va_copy(s->value);
+		struct va_value *item = va_value_copy(s->value);
 
 		if (!item || slot_add(to, s->name, s->hash, item) < 0) {
 			va_value_free(item);
@@ -423,6 +423,25 @@ int va_get_bytes(const struct va_value *v, const void **data, size_t *n)
 	*data = v->s.data;
 	*n = v->s.len;
 	return 0;
+}
+
+size_t va_weight(const struct va_value *v)
+{
+	/* <value><dateTime.iso8601>...; <member><name>... */
+	size_t sum = 64;
+
+	if (v && v->type == VA_BYTES)
+		return sum + v->s.len / 3 * 4 + v->s.len / 57 * 2 + 8;
+	if (has_data(v))
+		return sum + v->s.len;
+	for (size_t i = 0; i < va_count(v); i++) {
+		const struct slot *s = &v->c.slots[i];
+
+		sum += va_weight(s->value);
+		if (s->name)
+			sum += 48 + strlen(s->name);
+	}
+	return sum;
 }
 
 void va_double_text(double d, char ret[VA_DOUBLE_TEXT_SIZE])

@@ -79,6 +79,10 @@ int va_get_string(const struct va_value *v, const char **ret);
 /* Borrowed; bytes, or a string's bytes. */
 int va_get_bytes(const struct va_value *v, const void **data, size_t *n);
 
+/* About how many bytes of XML the value takes, never less by more than the
+ * escaping of '&', '<' and '>'. */
+size_t va_weight(const struct va_value *v);
+
 /* The shortest of 15 to 17 digits that reads back as d, a finite number. */
 #define VA_DOUBLE_TEXT_SIZE 32
 void va_double_text(double d, char ret[VA_DOUBLE_TEXT_SIZE]);

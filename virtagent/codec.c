@@ -1,0 +1,783 @@
+/*
+ * codec.c - see codec.h
+ *
+ * Every document passes the validator before xmlrpc-c sees it.  What xmlrpc-c
+ * gets wrong in the other direction is put right here: text that is not clean
+ * or lies beyond U+FFFF, which it cannot carry, is escaped; doubles, which it
+ * rounds, are put into its output from our own text; and the limits that the
+ * peer's validator will apply are applied to our documents first, so that a
+ * result that is too large becomes a fault that says so.
+ *
+ * The registry is our own table: that of xmlrpc-c always holds system.shutdown,
+ * and its system.multicall calls behind any check made around it.  Here each
+ * row is reached through codec_invoke() only, those of system.* included.
+ *
+ * xmlrpc-c's limits are process-wide and set once.  Its values carry locks, so
+ * that documents may be processed on any number of threads.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include "virtagent/codec.h"
+
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xmlrpc-c/base.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/str.h"
+#include "virtagent/fault.h"
+#include "virtagent/validate.h"
+
+static void wire_unref_p(xmlrpc_value **v)
+{
+	if (*v)
+		xmlrpc_DECREF(*v);
+}
+
+static void block_free_p(xmlrpc_mem_block **b)
+{
+	if (*b)
+		XMLRPC_MEMBLOCK_FREE(char, *b);
+}
+
+static void env_done(xmlrpc_env *env)
+{
+	xmlrpc_env_clean(env);
+}
+
+/* Strings that xmlrpc-c gives away are malloc'ed. */
+static void wire_str_free_p(const char **s)
+{
+	free((void *)(uintptr_t)*s);
+}
+
+#define CLEANUP_WIRE CLEANUP(wire_unref_p)
+#define CLEANUP_BLOCK CLEANUP(block_free_p)
+#define CLEANUP_WIRE_STR CLEANUP(wire_str_free_p)
+#define CLEANUP_ENV CLEANUP(env_done)
+
+int codec_global_init(void)
+{
+	va_validate_init();
+	xmlrpc_limit_set(XMLRPC_XML_SIZE_LIMIT_ID, VA_XML_MAX);
+	/* xmlrpc-c counts an array or struct as one level; the validator counts
+	 * the values and is the stricter one. */
+	xmlrpc_limit_set(XMLRPC_NESTING_LIMIT_ID, VA_XML_DEPTH_MAX + 2);
+	return 0;
+}
+
+/* --- values to xmlrpc-c -------------------------------------------------- */
+
+struct encoder {
+	xmlrpc_env *env;
+	struct buf doubles; /* those met, in the order of the document */
+	unsigned elements;
+	unsigned depth;
+	int error; /* a limit; text in why */
+	char why[160];
+};
+
+static xmlrpc_value *refuse(struct encoder *e, int error, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static xmlrpc_value *refuse(struct encoder *e, int error, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!e->error) {
+		e->error = error;
+		va_start(ap, fmt);
+		vsnprintf(e->why, sizeof(e->why), fmt, ap);
+		va_end(ap);
+	}
+	return NULL;
+}
+
+/* The length of the character at s when XML and xmlrpc-c can carry it. */
+static size_t wire_char(const uint8_t *s, size_t n)
+{
+	size_t len = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : 3;
+
+	if (s[0] >= 0xf0 || len > n || !str_is_clean_text(s, len, "\t\n"))
+		return 0;
+	if (len == 3 && s[0] == 0xef && s[1] == 0xbf && s[2] >= 0xbe)
+		return 0; /* U+FFFE, U+FFFF */
+	return len;
+}
+
+/* Text as it may stand in a document; what may not is written as \xNN. */
+static int wire_text(const char *text, size_t n, struct buf *out)
+{
+	const uint8_t *s = (const uint8_t *)text;
+	size_t start = 0, i = 0;
+	int r = 0;
+
+	while (i < n && r == 0) {
+		size_t len = s[i] >= 0x20 && s[i] < 0x7f ? 1 :
+							   wire_char(s + i, n - i);
+
+		if (len) {
+			i += len;
+			continue;
+		}
+		r = buf_put(out, s + start, i - start);
+		if (r == 0)
+			r = buf_printf(out, "\\x%02x", s[i]);
+		start = ++i;
+	}
+	return r < 0 ? r : buf_put(out, s + start, n - start);
+}
+
+static xmlrpc_value *string_to_wire(struct encoder *e, const char *s, size_t n)
+{
+	CLEANUP_BUF struct buf text = BUF_INIT(n * 4 + 1);
+
+	if (wire_text(s, n, &text) < 0)
+		return refuse(e, -ENOMEM, "out of memory");
+	return xmlrpc_string_new_lp(e->env, buf_len(&text),
+				    (const char *)buf_data(&text));
+}
+
+static xmlrpc_value *double_to_wire(struct encoder *e, double d)
+{
+	if (!isfinite(d))
+		return refuse(e, -EINVAL, "a double that is not finite");
+	/* xmlrpc-c's parser refuses what strtod() calls a range error. */
+	if (d != 0 && fabs(d) < DBL_MIN)
+		d = 0;
+	if (buf_put(&e->doubles, &d, sizeof(d)) < 0)
+		return refuse(e, -ENOMEM, "out of memory");
+	return xmlrpc_double_new(e->env, d);
+}
+
+static xmlrpc_value *bytes_to_wire(struct encoder *e, const void *data, size_t n)
+{
+	if (n > VA_BYTES_MAX)
+		return refuse(e, -EMSGSIZE, "base64 of %zu bytes, limit %u", n,
+			      VA_BYTES_MAX);
+	return xmlrpc_base64_new(e->env, n, data);
+}
+
+static xmlrpc_value *to_wire(struct encoder *e, const struct va_value *v);
+
+static xmlrpc_value *array_to_wire(struct encoder *e, const struct va_value *v)
+{
+	CLEANUP_WIRE xmlrpc_value *array = xmlrpc_array_new(e->env);
+
+	for (size_t i = 0; i < va_count(v) && !e->env->fault_occurred; i++) {
+		CLEANUP_WIRE xmlrpc_value *item = to_wire(e, va_item(v, i));
+
+		if (!item)
+			return NULL;
+		xmlrpc_array_append_item(e->env, array, item);
+	}
+	return take_ptr(array);
+}
+
+static xmlrpc_value *struct_to_wire(struct encoder *e, const struct va_value *v)
+{
+	CLEANUP_WIRE xmlrpc_value *strct = xmlrpc_struct_new(e->env);
+
+	if (va_count(v) > VA_STRUCT_MEMBERS_MAX)
+		return refuse(e, -EMSGSIZE, "struct of %zu members, limit %u",
+			      va_count(v), VA_STRUCT_MEMBERS_MAX);
+	for (size_t i = 0; i < va_count(v) && !e->env->fault_occurred; i++) {
+		CLEANUP_WIRE xmlrpc_value *key = NULL, *item = NULL;
+		const char *name = "";
+		const struct va_value *member = va_member_at(v, i, &name);
+
+		if (strlen(name) > VA_MEMBER_NAME_MAX)
+			return refuse(e, -EMSGSIZE,
+				      "member name of %zu bytes, limit %u",
+				      strlen(name), VA_MEMBER_NAME_MAX);
+		key = string_to_wire(e, name, strlen(name));
+		item = key ? to_wire(e, member) : NULL;
+		if (!item)
+			return NULL;
+		xmlrpc_struct_set_value_v(e->env, strct, key, item);
+	}
+	return take_ptr(strct);
+}
+
+static xmlrpc_value *scalar_to_wire(struct encoder *e, const struct va_value *v)
+{
+	const void *data = NULL;
+	const char *text = "";
+	int64_t i = 0;
+	double d = 0;
+	bool b = false;
+	size_t n = 0;
+
+	switch (va_typeof(v)) {
+	case VA_BOOL:
+		va_get_bool(v, &b);
+		return xmlrpc_bool_new(e->env, b);
+	case VA_INT:
+		va_get_int(v, &i);
+		if (i >= INT32_MIN && i <= INT32_MAX)
+			return xmlrpc_int_new(e->env, (int)i);
+		return xmlrpc_i8_new(e->env, i);
+	case VA_DOUBLE:
+		va_get_double(v, &d);
+		return double_to_wire(e, d);
+	case VA_BYTES:
+		va_get_bytes(v, &data, &n);
+		return bytes_to_wire(e, data, n);
+	case VA_STRING:
+		va_get_bytes(v, &data, &n);
+		return string_to_wire(e, data, n);
+	case VA_DATETIME:
+		va_get_string(v, &text);
+		return xmlrpc_datetime_new_str(e->env, text);
+	default:
+		return xmlrpc_nil_new(e->env);
+	}
+}
+
+/* A new reference, or NULL with e->error or the environment's fault set. */
+static xmlrpc_value *to_wire(struct encoder *e, const struct va_value *v)
+{
+	enum va_type type = va_typeof(v);
+	xmlrpc_value *wire;
+
+	/* value and its type; array has data, a member itself and its name. */
+	e->elements += 2 + (type == VA_ARRAY) +
+		       (type == VA_STRUCT ? 2 * (unsigned)va_count(v) : 0);
+	if (e->elements > VA_XML_ELEMENTS_MAX - 4)
+		return refuse(e, -EMSGSIZE, "more than %u elements",
+			      VA_XML_ELEMENTS_MAX);
+	if (e->depth >= VA_XML_DEPTH_MAX)
+		return refuse(e, -EMSGSIZE, "values nested deeper than %u",
+			      VA_XML_DEPTH_MAX);
+	e->depth++;
+	if (type == VA_ARRAY)
+		wire = array_to_wire(e, v);
+	else if (type == VA_STRUCT)
+		wire = struct_to_wire(e, v);
+	else
+		wire = scalar_to_wire(e, v);
+	e->depth--;
+	if (e->env->fault_occurred && wire) {
+		xmlrpc_DECREF(wire);
+		wire = NULL;
+	}
+	return wire;
+}
+
+/* --- documents out ------------------------------------------------------- */
+
+/* Copies a document of xmlrpc-c's, with our own text for each double.  '<'
+ * stands for nothing but an element in it, so the n-th <double> is the n-th
+ * that to_wire() met. */
+static int put_document(struct encoder *e, xmlrpc_mem_block *block,
+			struct buf *out)
+{
+	static const char open[] = "<double>";
+	const char *s = XMLRPC_MEMBLOCK_CONTENTS(char, block);
+	size_t n = XMLRPC_MEMBLOCK_SIZE(char, block);
+	double d;
+	int r = 0;
+
+	if (n > VA_XML_MAX) {
+		refuse(e, -EMSGSIZE, "document of %zu bytes, limit %u", n,
+		       VA_XML_MAX);
+		return -EMSGSIZE;
+	}
+	while (r == 0 && buf_get(&e->doubles, &d, sizeof(d)) == 0) {
+		const char *at = memmem(s, n, open, sizeof(open) - 1);
+		const char *end;
+		char text[VA_DOUBLE_TEXT_SIZE];
+
+		if (!at)
+			return -EBADMSG;
+		at += sizeof(open) - 1;
+		end = memchr(at, '<', n - (size_t)(at - s));
+		if (!end)
+			return -EBADMSG;
+		va_double_text(d, text);
+		r = buf_put(out, s, (size_t)(at - s));
+		if (r == 0)
+			r = buf_puts(out, text);
+		n -= (size_t)(end - s);
+		s = end;
+	}
+	return r < 0 ? r : buf_put(out, s, n);
+}
+
+/* Ends an encoding: 0, or a negative errno with the reason in fault. */
+static int encoded(struct encoder *e, int r, struct va_fault *fault)
+{
+	if (e->error)
+		r = e->error;
+	else if (e->env->fault_occurred)
+		r = -EINVAL;
+	if (r < 0 && fault) {
+		const char *why = e->error ? e->why :
+				  e->env->fault_occurred ? e->env->fault_string :
+							   strerror(-r);
+
+		fault->code = r == -EMSGSIZE ? VA_FAULT_LIMIT : VA_FAULT_INTERNAL;
+		snprintf(fault->text, sizeof(fault->text),
+			 "the result cannot be sent: %s", why);
+	}
+	buf_done(&e->doubles);
+	return r;
+}
+
+int codec_encode_call(const char *method, const struct va_value *params,
+		      struct buf *out)
+{
+	CLEANUP_ENV xmlrpc_env env;
+	CLEANUP_WIRE xmlrpc_value *wire = NULL;
+	CLEANUP_BLOCK xmlrpc_mem_block *block = NULL;
+	CLEANUP_VALUE struct va_value *none = NULL;
+	struct encoder e = { .env = &env, .doubles = BUF_INIT(VA_XML_MAX) };
+	int r = 0;
+
+	xmlrpc_env_init(&env);
+	if (strlen(method) > VA_METHOD_NAME_MAX)
+		return -EMSGSIZE;
+	if (!params)
+		params = none = va_array();
+	if (va_typeof(params) != VA_ARRAY)
+		return -EINVAL;
+	wire = array_to_wire(&e, params);
+	if (wire && !env.fault_occurred)
+		block = XMLRPC_MEMBLOCK_NEW(char, &env, 256);
+	if (block) {
+		xmlrpc_serialize_call2(&env, block, method, wire,
+				       xmlrpc_dialect_i8);
+		if (!env.fault_occurred)
+			r = put_document(&e, block, out);
+	}
+	return encoded(&e, r, NULL);
+}
+
+static int encode_reply(const struct va_value *result, struct buf *out,
+			struct va_fault *fault)
+{
+	CLEANUP_ENV xmlrpc_env env;
+	CLEANUP_WIRE xmlrpc_value *wire = NULL;
+	CLEANUP_BLOCK xmlrpc_mem_block *block = NULL;
+	struct encoder e = { .env = &env, .doubles = BUF_INIT(VA_XML_MAX) };
+	int r = 0;
+
+	xmlrpc_env_init(&env);
+	wire = to_wire(&e, result);
+	if (wire)
+		block = XMLRPC_MEMBLOCK_NEW(char, &env, 256);
+	if (block) {
+		xmlrpc_serialize_response2(&env, block, wire, xmlrpc_dialect_i8);
+		if (!env.fault_occurred)
+			r = put_document(&e, block, out);
+	}
+	return encoded(&e, r, fault);
+}
+
+int codec_encode_reply(const struct va_value *result, struct buf *out)
+{
+	return encode_reply(result, out, NULL);
+}
+
+int codec_encode_fault(const struct va_fault *fault, struct buf *out)
+{
+	CLEANUP_ENV xmlrpc_env env, told;
+	CLEANUP_BLOCK xmlrpc_mem_block *block = NULL;
+	CLEANUP_BUF struct buf text = BUF_INIT(sizeof(fault->text) * 4 + 1);
+	const char *s;
+
+	xmlrpc_env_init(&env);
+	xmlrpc_env_init(&told);
+	if (wire_text(fault->text, strlen(fault->text), &text) < 0 ||
+	    !(s = buf_cstr(&text)))
+		return -ENOMEM;
+	xmlrpc_env_set_fault(&told, fault->code, s);
+	block = XMLRPC_MEMBLOCK_NEW(char, &env, 256);
+	if (!block)
+		return -ENOMEM;
+	xmlrpc_serialize_fault(&env, block, &told);
+	if (env.fault_occurred)
+		return -ENOMEM;
+	return buf_put(out, XMLRPC_MEMBLOCK_CONTENTS(char, block),
+		       XMLRPC_MEMBLOCK_SIZE(char, block));
+}
+
+/* --- xmlrpc-c to values -------------------------------------------------- */
+
+/* Recurses as deep as the validator lets a document nest. */
+static struct va_value *from_wire(xmlrpc_env *env, xmlrpc_value *wire);
+
+static struct va_value *array_from_wire(xmlrpc_env *env, xmlrpc_value *wire)
+{
+	CLEANUP_VALUE struct va_value *array = va_array();
+	int n = xmlrpc_array_size(env, wire);
+
+	for (int i = 0; i < n && !env->fault_occurred; i++) {
+		CLEANUP_WIRE xmlrpc_value *item = NULL;
+
+		xmlrpc_array_read_item(env, wire, (unsigned)i, &item);
+		if (!item || va_append(array, from_wire(env, item)) < 0)
+			return NULL;
+	}
+	return take_ptr(array);
+}
+
+static struct va_value *struct_from_wire(xmlrpc_env *env, xmlrpc_value *wire)
+{
+	CLEANUP_VALUE struct va_value *strct = va_struct();
+	int n = xmlrpc_struct_size(env, wire);
+
+	for (int i = 0; i < n && !env->fault_occurred; i++) {
+		CLEANUP_WIRE xmlrpc_value *key = NULL, *item = NULL;
+		CLEANUP_WIRE_STR const char *name = NULL;
+
+		xmlrpc_struct_read_member(env, wire, (unsigned)i, &key, &item);
+		if (key)
+			xmlrpc_read_string(env, key, &name);
+		if (!name || !item ||
+		    va_set(strct, name, from_wire(env, item)) < 0)
+			return NULL;
+	}
+	return take_ptr(strct);
+}
+
+static struct va_value *text_from_wire(xmlrpc_env *env, xmlrpc_value *wire,
+				       bool datetime)
+{
+	CLEANUP_WIRE_STR const char *s = NULL;
+	size_t n = 0;
+
+	if (datetime)
+		xmlrpc_read_datetime_str(env, wire, &s);
+	else
+		xmlrpc_read_string_lp(env, wire, &n, &s);
+	if (env->fault_occurred)
+		return NULL;
+	return datetime ? va_datetime(s) : va_string_checked(s, n);
+}
+
+static struct va_value *bytes_from_wire(xmlrpc_env *env, xmlrpc_value *wire)
+{
+	const unsigned char *data = NULL;
+	struct va_value *v;
+	size_t n = 0;
+
+	xmlrpc_read_base64(env, wire, &n, &data);
+	if (env->fault_occurred)
+		return NULL;
+	v = va_bytes(data, n);
+	free((void *)(uintptr_t)data);
+	return v;
+}
+
+static struct va_value *from_wire(xmlrpc_env *env, xmlrpc_value *wire)
+{
+	xmlrpc_int64 i8 = 0;
+	xmlrpc_bool b = 0;
+	double d = 0;
+	int i = 0;
+
+	switch (xmlrpc_value_type(wire)) {
+	case XMLRPC_TYPE_INT:
+		xmlrpc_read_int(env, wire, &i);
+		return va_int(i);
+	case XMLRPC_TYPE_I8:
+		xmlrpc_read_i8(env, wire, &i8);
+		return va_int(i8);
+	case XMLRPC_TYPE_BOOL:
+		xmlrpc_read_bool(env, wire, &b);
+		return va_bool(b);
+	case XMLRPC_TYPE_DOUBLE:
+		xmlrpc_read_double(env, wire, &d);
+		return va_double(d);
+	case XMLRPC_TYPE_STRING:
+	case XMLRPC_TYPE_DATETIME:
+		return text_from_wire(env, wire, xmlrpc_value_type(wire) ==
+							 XMLRPC_TYPE_DATETIME);
+	case XMLRPC_TYPE_BASE64:
+		return bytes_from_wire(env, wire);
+	case XMLRPC_TYPE_ARRAY:
+		return array_from_wire(env, wire);
+	case XMLRPC_TYPE_STRUCT:
+		return struct_from_wire(env, wire);
+	default:
+		return va_nil();
+	}
+}
+
+/* --- documents in -------------------------------------------------------- */
+
+static int set_fault(struct va_fault *fault, int code, int r, const char *text)
+{
+	fault->code = code;
+	log_escape(fault->text, sizeof(fault->text), text, strlen(text));
+	return r;
+}
+
+/* Validates; the fault's code is LIMIT for a limit, else PARSE. */
+static int gate(enum va_xml_kind kind, const void *xml, size_t n,
+		struct va_fault *fault)
+{
+	char err[256];
+	int r = va_validate_xml(kind, xml, n, err, sizeof(err));
+
+	if (r == -EMSGSIZE)
+		return set_fault(fault, VA_FAULT_LIMIT, r, err);
+	if (r < 0)
+		return set_fault(fault, VA_FAULT_PARSE, r, err);
+	return 0;
+}
+
+static int decode_call(const void *xml, size_t n, char name[],
+		       struct va_value **params, struct va_fault *fault)
+{
+	CLEANUP_ENV xmlrpc_env env;
+	CLEANUP_WIRE xmlrpc_value *wire = NULL;
+	CLEANUP_WIRE_STR const char *method = NULL;
+	int r;
+
+	xmlrpc_env_init(&env);
+	r = gate(VA_XML_CALL, xml, n, fault);
+	if (r < 0)
+		return r;
+	xmlrpc_parse_call(&env, xml, n, &method, &wire);
+	if (env.fault_occurred) {
+		method = NULL;
+		wire = NULL;
+		return set_fault(fault, VA_FAULT_PARSE, -EBADMSG,
+				 env.fault_string);
+	}
+	snprintf(name, VA_METHOD_NAME_MAX + 1, "%s", method);
+	*params = from_wire(&env, wire);
+	if (env.fault_occurred && *params) {
+		va_value_free(*params);
+		*params = NULL;
+	}
+	if (!*params)
+		return set_fault(fault, VA_FAULT_INTERNAL, -ENOMEM,
+				 "out of memory");
+	return 0;
+}
+
+int codec_decode_reply(const void *xml, size_t n, struct va_value **ret,
+		       struct va_fault *fault)
+{
+	CLEANUP_ENV xmlrpc_env env;
+	CLEANUP_WIRE xmlrpc_value *wire = NULL;
+	CLEANUP_WIRE_STR const char *text = NULL;
+	CLEANUP_VALUE struct va_value *v = NULL;
+	int code = 0;
+
+	xmlrpc_env_init(&env);
+	memset(fault, 0, sizeof(*fault));
+	if (gate(VA_XML_REPLY, xml, n, fault) < 0)
+		return -EBADMSG;
+	xmlrpc_parse_response2(&env, xml, n, &wire, &code, &text);
+	if (env.fault_occurred) {
+		wire = NULL;
+		text = NULL;
+		return set_fault(fault, VA_FAULT_PARSE, -EBADMSG,
+				 env.fault_string);
+	}
+	if (text) /* 0 would mean that there is no fault */
+		return set_fault(fault, code ? code : VA_FAULT_INTERNAL,
+				 -EREMOTEIO, text);
+	v = from_wire(&env, wire);
+	if (!v || env.fault_occurred)
+		return set_fault(fault, VA_FAULT_INTERNAL, -ENOMEM,
+				 "out of memory");
+	*ret = take_ptr(v);
+	return 0;
+}
+
+/* --- the registry -------------------------------------------------------- */
+
+struct codec_registry {
+	const struct va_method **rows; /* by name */
+	size_t count;
+	int (*guard)(struct va_call *call);
+	void (*after)(struct va_call *call, int error, uint64_t ns);
+	unsigned calls_max;
+	atomic_uint calls; /* running now, beside class info */
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp((*(const struct va_method *const *)a)->name,
+		      (*(const struct va_method *const *)b)->name);
+}
+
+static bool row_valid(const struct va_method *m)
+{
+	return m->name && strlen(m->name) <= VA_METHOD_NAME_MAX && m->fn &&
+	       m->help && m->signature && va_signature_valid(m->signature);
+}
+
+struct codec_registry *
+codec_registry_new(const struct va_family *families, size_t nfamilies,
+		   int (*guard)(struct va_call *call),
+		   void (*after)(struct va_call *call, int error, uint64_t ns))
+{
+	struct codec_registry *r = calloc(1, sizeof(*r));
+	size_t total = va_system_family.count;
+	int error = 0;
+
+	for (size_t f = 0; f < nfamilies; f++)
+		total += families[f].count;
+	if (r)
+		r->rows = calloc(total, sizeof(*r->rows));
+	if (!r || !r->rows) {
+		free(r);
+		errno = ENOMEM;
+		return NULL;
+	}
+	r->guard = guard;
+	r->after = after;
+	r->calls_max = VA_CALLS_MAX;
+	for (size_t f = 0; f <= nfamilies; f++) {
+		const struct va_family *family =
+			f < nfamilies ? &families[f] : &va_system_family;
+
+		for (size_t i = 0; i < family->count; i++) {
+			r->rows[r->count++] = &family->methods[i];
+			if (!row_valid(&family->methods[i]))
+				error = EINVAL;
+		}
+	}
+	if (!error)
+		qsort(r->rows, r->count, sizeof(*r->rows), by_name);
+	for (size_t i = 1; i < r->count && !error; i++) {
+		if (by_name(&r->rows[i - 1], &r->rows[i]) == 0)
+			error = EEXIST;
+	}
+	if (error) {
+		codec_registry_free(r);
+		errno = error;
+		return NULL;
+	}
+	return r;
+}
+
+void codec_registry_free(struct codec_registry *r)
+{
+	if (!r)
+		return;
+	free(r->rows);
+	free(r);
+}
+
+void codec_set_calls_max(struct codec_registry *r, unsigned max)
+{
+	r->calls_max = max;
+}
+
+size_t codec_count(const struct codec_registry *r)
+{
+	return r->count;
+}
+
+const struct va_method *codec_at(const struct codec_registry *r, size_t i)
+{
+	return i < r->count ? r->rows[i] : NULL;
+}
+
+const struct va_method *codec_find(const struct codec_registry *r,
+				   const char *name)
+{
+	size_t low = 0, high = r->count;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+		int c = strcmp(name, r->rows[mid]->name);
+
+		if (c == 0)
+			return r->rows[mid];
+		if (c < 0)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return NULL;
+}
+
+/* A row's checks and its function; the one way to any method. */
+static int invoke_row(struct codec_registry *r, struct va_call *call,
+		      struct va_value **ret)
+{
+	bool counted = call->method->cls != VA_CLASS_INFO;
+	int error = va_check_args(call);
+
+	if (error < 0)
+		return error;
+	if (counted && atomic_fetch_add(&r->calls, 1) >= r->calls_max)
+		error = va_fault(call, VA_FAULT_BUSY, EBUSY,
+				 "%s: %u calls are running, the limit",
+				 call->method->name, r->calls_max);
+	if (error == 0 && r->guard)
+		error = r->guard(call);
+	if (error >= 0)
+		error = call->method->fn(call, ret);
+	if (counted)
+		atomic_fetch_sub(&r->calls, 1);
+	return error;
+}
+
+int codec_invoke(struct codec_registry *r, const char *method,
+		 struct va_call *call, struct va_value **ret)
+{
+	CLEANUP_VALUE struct va_value *result = NULL;
+	uint64_t start = clock_now();
+	char shown[VA_METHOD_NAME_MAX + 1];
+	int error;
+
+	memset(&call->fault, 0, sizeof(call->fault));
+	call->registry = r;
+	call->method = codec_find(r, method);
+	if (!call->method)
+		return va_fault(call, VA_FAULT_NO_METHOD, ENOSYS,
+				"there is no method \"%s\" here",
+				log_escape(shown, sizeof(shown), method,
+					   strlen(method)));
+	error = invoke_row(r, call, &result);
+	if (error >= 0 && !result && !(result = va_nil()))
+		error = -ENOMEM;
+	if (error < 0)
+		va_fault_complete(&call->fault, -error);
+	if (r->after)
+		r->after(call, error < 0 ? error : 0, clock_now() - start);
+	if (error < 0)
+		return error;
+	*ret = take_ptr(result);
+	return 0;
+}
+
+int codec_dispatch(struct codec_registry *r, const void *xml, size_t n,
+		   const struct va_call *tmpl, struct buf *out)
+{
+	CLEANUP_VALUE struct va_value *params = NULL, *result = NULL;
+	char name[VA_METHOD_NAME_MAX + 1];
+	struct va_call call = *tmpl;
+	size_t before = buf_len(out);
+	int error;
+
+	memset(&call.fault, 0, sizeof(call.fault));
+	error = decode_call(xml, n, name, &params, &call.fault);
+	if (error == 0) {
+		call.params = params;
+		error = codec_invoke(r, name, &call, &result);
+	}
+	if (error == 0) {
+		error = encode_reply(result, out, &call.fault);
+		if (error < 0)
+			buf_truncate(out, before);
+	}
+	return error < 0 ? codec_encode_fault(&call.fault, out) : 0;
+}
