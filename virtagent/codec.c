@@ -351,7 +351,7 @@ int codec_encode_call(const char *method, const struct va_value *params,
 		return -EINVAL;
 	wire = array_to_wire(&e, params);
 	if (wire && !env.fault_occurred)
-		block = XMLRPC_MEMBLOCK_NEW(char, &env, 256);
+		block = XMLRPC_MEMBLOCK_NEW(char, &env, 0);
 	if (block) {
 		xmlrpc_serialize_call2(&env, block, method, wire,
 				       xmlrpc_dialect_i8);
@@ -373,7 +373,7 @@ static int encode_reply(const struct va_value *result, struct buf *out,
 	xmlrpc_env_init(&env);
 	wire = to_wire(&e, result);
 	if (wire)
-		block = XMLRPC_MEMBLOCK_NEW(char, &env, 256);
+		block = XMLRPC_MEMBLOCK_NEW(char, &env, 0);
 	if (block) {
 		xmlrpc_serialize_response2(&env, block, wire, xmlrpc_dialect_i8);
 		if (!env.fault_occurred)
@@ -400,7 +400,7 @@ int codec_encode_fault(const struct va_fault *fault, struct buf *out)
 	    !(s = buf_cstr(&text)))
 		return -ENOMEM;
 	xmlrpc_env_set_fault(&told, fault->code, s);
-	block = XMLRPC_MEMBLOCK_NEW(char, &env, 256);
+	block = XMLRPC_MEMBLOCK_NEW(char, &env, 0);
 	if (!block)
 		return -ENOMEM;
 	xmlrpc_serialize_fault(&env, block, &told);
@@ -518,7 +518,11 @@ static struct va_value *from_wire(xmlrpc_env *env, xmlrpc_value *wire)
 static int set_fault(struct va_fault *fault, int code, int r, const char *text)
 {
 	fault->code = code;
-	log_escape(fault->text, sizeof(fault->text), text, strlen(text));
+	if (strlen(text) < sizeof(fault->text) &&
+	    str_is_clean_text(text, strlen(text), "\t\n"))
+		strcpy(fault->text, text);
+	else
+		log_escape(fault->text, sizeof(fault->text), text, strlen(text));
 	return r;
 }
 

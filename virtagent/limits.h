@@ -22,6 +22,9 @@
 /* Elements of a document: 1,000 entries of a list with 15 members each; one
  * costs about 300 bytes while it is parsed. */
 #define VA_XML_ELEMENTS_MAX 64000u
+/* Bytes of a tag: the longest in use declares a name space on the root.  (A
+ * parser's time grows with the square of the number of attributes.) */
+#define VA_XML_TAG_MAX 256u
 /* Members of one struct: they are searched one after the other. */
 #define VA_STRUCT_MEMBERS_MAX 4096u
 /* Bytes of a method's name, and of a member's. */

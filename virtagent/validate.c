@@ -3,12 +3,12 @@
  *
  * Two stages, both linear.  A look at the raw bytes refuses what XML-RPC never
  * holds and XML parsers are attacked with: NUL, "<!" (DOCTYPE, CDATA, comments),
- * "<?" behind the declaration, encodings other than UTF-8.  So libxml2 never
- * sees a document type or an entity declaration, whatever its options.  Then
- * its push parser calls us for elements and text.  The elements form a stack
- * (an array; nothing here recurses) and each row of the table below says which
- * elements may follow in which place, so depth and number are checked before
- * anything is built of them.  Text is checked by state, as base64 arrives, or
+ * "<?" behind the declaration, long tags, encodings other than UTF-8.  So
+ * libxml2 never sees a document type or an entity declaration, whatever its
+ * options.  Then its push parser calls us for elements and text.  The elements
+ * form a stack (an array; nothing here recurses) and each row of the table below
+ * says which elements may follow in which place, so depth and number are checked
+ * before anything is built of them.  Text is checked by state, as base64 arrives, or
  * collected in a small buffer, as numbers are.
  *
  * What gets through, xmlrpc-c can parse: its own parser crashes on <i8>junk</i8>
@@ -570,7 +570,14 @@ static void first_look(struct validator *v, const char *s, size_t n)
 		return;
 	}
 	for (p += decl; (p = memchr(p, '<', (size_t)(end - p))); p++) {
-		if (p + 1 < end && (p[1] == '!' || p[1] == '?')) {
+		size_t left = (size_t)(end - p);
+
+		if (!memchr(p, '>', left < VA_XML_TAG_MAX ? left : VA_XML_TAG_MAX)) {
+			refuse(v, -EBADMSG, "tag at byte %zu without an end within "
+			       "%u bytes", (size_t)(p - s), VA_XML_TAG_MAX);
+			return;
+		}
+		if (p[1] == '!' || p[1] == '?') {
 			refuse(v, -EBADMSG, "\"<%c\" at byte %zu: document types, "
 			       "comments, CDATA and processing instructions are "
 			       "not XML-RPC", p[1], (size_t)(p - s));

@@ -51,9 +51,12 @@ static int replay_file(const char *path)
 
 int main(int argc, char **argv)
 {
-	const char *name = strrchr(argv[0], '-');
+	static const char prefix[] = "replay-";
+	const char *base = strrchr(argv[0], '/');
+	const char *name = strstr(base ? base : argv[0], prefix);
 	CLEANUP_FREE char *dir = argc > 1 ? strdup(argv[1]) :
-				 name ? str_printf("%s/%s", FUZZ_CORPUS, name + 1) : NULL;
+				 name ? str_printf("%s/%s", FUZZ_CORPUS,
+						   name + sizeof(prefix) - 1) : NULL;
 	struct dirent **list = NULL;
 	int n = dir ? scandir(dir, &list, not_hidden, alphasort) : -1, failed = 0;
 
