@@ -90,6 +90,7 @@ struct validator {
 	char text[VA_DOUBLE_TEXT_MAX + 1]; /* of TEXT_COLLECTED */
 	size_t base64_chars;
 	unsigned base64_pads;
+	struct va_xml_facts *facts;
 	int error;
 	char *err;
 	size_t err_size;
@@ -341,9 +342,19 @@ static void on_start(void *ctx, const xmlChar *name, const xmlChar *prefix,
 	if (!limits_ok(v, el) || !place_ok(v, el))
 		return;
 	v->values += el == EL_VALUE;
+	if (v->facts)
+		v->facts->members += el == EL_MEMBER;
 	v->text_len = 0;
 	v->base64_chars = v->base64_pads = 0;
 	v->stack[v->depth++] = (struct frame){ .el = (uint8_t)el };
+}
+
+static void note_double(struct validator *v)
+{
+	double d = strtod(v->text, NULL);
+
+	if (buf_put(&v->facts->doubles, &d, sizeof(d)) < 0)
+		refuse(v, -ENOMEM, "out of memory");
 }
 
 static void check_text(struct validator *v, const struct el_row *row)
@@ -354,6 +365,8 @@ static void check_text(struct validator *v, const struct el_row *row)
 	if (!row->check(v->text))
 		refuse(v, -EBADMSG, "bad or out of range <%s>: \"%s\"", row->name,
 		       log_escape(shown, sizeof(shown), v->text, v->text_len));
+	else if (v->facts && row->check == check_double)
+		note_double(v);
 }
 
 static void on_end(void *ctx, const xmlChar *name, const xmlChar *prefix,
@@ -594,8 +607,15 @@ void va_validate_init(void)
 int va_validate_xml(enum va_xml_kind kind, const void *xml, size_t n, char *err,
 		    size_t err_size)
 {
+	return va_validate_xml_facts(kind, xml, n, NULL, err, err_size);
+}
+
+int va_validate_xml_facts(enum va_xml_kind kind, const void *xml, size_t n,
+			  struct va_xml_facts *facts, char *err, size_t err_size)
+{
 	const size_t piece = 64u << 10;
-	struct validator v = { .kind = kind, .err = err, .err_size = err_size };
+	struct validator v = { .kind = kind, .facts = facts, .err = err,
+			       .err_size = err_size };
 
 	if (err_size)
 		err[0] = 0;

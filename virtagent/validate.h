@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 
+#include "common/buf.h"
 #include "virtagent/limits.h"
 
 /* Process-wide set-up; before threads. */
@@ -25,5 +26,16 @@ enum va_xml_kind { VA_XML_CALL, VA_XML_REPLY };
  */
 int va_validate_xml(enum va_xml_kind kind, const void *xml, size_t n, char *err,
 		    size_t err_size);
+
+/* What the decoder wants to know of a document besides. */
+struct va_xml_facts {
+	size_t members;	    /* of all structs together */
+	struct buf doubles; /* every <double>, in order, as C doubles */
+};
+
+/* The same; facts may be NULL, else they are filled (doubles: the caller gives
+ * an empty buffer and frees it). */
+int va_validate_xml_facts(enum va_xml_kind kind, const void *xml, size_t n,
+			  struct va_xml_facts *facts, char *err, size_t err_size);
 
 #endif

@@ -238,6 +238,57 @@ TEST(doubles_come_back_exactly)
 	echoes(r, va_double(5e-324), "0.0");
 }
 
+/* What xmlrpc-c's own reading gets wrong by some units, or altogether. */
+TEST(doubles_of_others_are_read_exactly)
+{
+	char text[VA_DOUBLE_TEXT_MAX + 1], doc[1024];
+	uint64_t seed = 88172645463325252u;
+
+	CHECK_INT(codec_global_init(), 0);
+	for (int i = 0; i < 3000; i++) {
+		struct va_value *v = NULL;
+		struct va_fault fault;
+		double want, got = 0;
+
+		seed ^= seed << 13;
+		seed ^= seed >> 7;
+		seed ^= seed << 17;
+		memcpy(&want, &seed, sizeof(want));
+		if (!isnormal(want) || fabs(want) > 1e290 || fabs(want) < 1e-290)
+			continue;
+		snprintf(text, sizeof(text), i % 2 ? "%.17g" : "%.340g", want);
+		if (i % 4 == 0)
+			snprintf(text, sizeof(text), "%.300f", (double)(seed % 1000000007) / 9973);
+		want = strtod(text, NULL);
+		snprintf(doc, sizeof(doc), "<methodResponse><params><param><value>"
+			 "<double>%s</double></value></param></params>"
+			 "</methodResponse>", text);
+		if (codec_decode_reply(doc, strlen(doc), &v, &fault) < 0)
+			unit_fail(__FILE__, __LINE__, "%s: %s", text, fault.text);
+		va_get_double(v, &got);
+		va_value_free(v);
+		if (got != want)
+			unit_fail(__FILE__, __LINE__, "%s became %.17g", text, got);
+	}
+}
+
+TEST(members_of_one_name_are_refused)
+{
+	static const char doc[] =
+		"<methodResponse><params><param><value><struct>"
+		"<member><name>a</name><value>x</value></member>"
+		"<member><name>b</name><value><double>1</double></value></member>"
+		"<member><name>a</name><value><double>2</double></value></member>"
+		"</struct></value></param></params></methodResponse>";
+	struct va_value *v = NULL;
+	struct va_fault fault;
+
+	CHECK_INT(codec_global_init(), 0);
+	CHECK_INT(codec_decode_reply(doc, strlen(doc), &v, &fault), -EBADMSG);
+	CHECK_STR(fault.text, "two members of one name in a struct");
+	CHECK(!v);
+}
+
 TEST(unclean_text_never_leaves_raw)
 {
 	CLEANUP_REGISTRY struct codec_registry *r = make();
@@ -576,6 +627,8 @@ TEST(calls_that_cannot_be_sent)
 }
 
 UNIT_MAIN(CASE(every_type_comes_back), CASE(doubles_come_back_exactly),
+	  CASE(doubles_of_others_are_read_exactly),
+	  CASE(members_of_one_name_are_refused),
 	  CASE(unclean_text_never_leaves_raw), CASE(faults_carry_code_and_text),
 	  CASE(arguments_are_checked),
 	  CASE(results_that_cannot_be_sent_are_faults),
