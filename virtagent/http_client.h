@@ -44,6 +44,10 @@ struct http_call {
 	int (*head)(void *arg, unsigned status, int64_t length);
 	void *arg;
 	uint64_t deadline_ns; /* absolute, CLOCK_NEVER = none */
+	/* The request may be sent a second time when a kept connection turns out
+	 * to be dead.  libcurl does that by itself, also after the first copy was
+	 * sent whole; so every other POST or PUT gets a fresh connection. */
+	bool repeatable;
 	/* out */
 	unsigned status;
 	enum http_progress progress;
@@ -53,6 +57,7 @@ struct http_call {
 /* path: the unix socket. */
 struct http_client *http_client_new(const char *path);
 void http_client_free(struct http_client *c);
+const char *http_client_path(const struct http_client *c);
 /* 0 with call->status set (any status), or a negative errno with call->error:
  * -ENOTCONN, -ETIMEDOUT, -ECONNRESET (cut), -EMSGSIZE, what sink returned. */
 int http_client_perform(struct http_client *c, struct http_call *call);
@@ -68,7 +73,7 @@ int http_client_upgrade(struct http_client *c, struct http_call *call,
 
 struct http_multi;
 struct http_multi *http_multi_new(struct loop *loop);
-/* Ends all requests (done is called with -ECANCELED). */
+/* Ends all requests (done is called with -ECANCELED).  Not from within done. */
 void http_multi_free(struct http_multi *m);
 /* The call must live until done(arg, call, error). */
 int http_multi_start(struct http_multi *m, const char *path,
