@@ -46,6 +46,7 @@ static struct {
 };
 
 static int log_level_now = LOG_LVL_INFO;
+static log_sink_fn log_sink;
 
 void log_init(const char *ident)
 {
@@ -160,7 +161,10 @@ static size_t line_head(char *line, size_t size, enum log_level level)
 	return n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
 }
 
-static void log_vmsg(enum log_level level, const char *fmt, va_list ap)
+static void log_vwrite(enum log_level level, const char *fmt, va_list ap)
+	__attribute__((format(printf, 2, 0)));
+
+static void log_vwrite(enum log_level level, const char *fmt, va_list ap)
 {
 	static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 	char line[LOG_LINE_MAX];
@@ -196,6 +200,46 @@ static void log_vmsg(enum log_level level, const char *fmt, va_list ap)
 	}
 	pthread_mutex_unlock(&log_state.lock);
 	errno = saved;
+}
+
+static void log_vmsg(enum log_level level, const char *fmt, va_list ap)
+	__attribute__((format(printf, 2, 0)));
+
+static void log_vmsg(enum log_level level, const char *fmt, va_list ap)
+{
+	log_sink_fn sink = __atomic_load_n(&log_sink, __ATOMIC_ACQUIRE);
+	char text[LOG_LINE_MAX];
+	int saved = errno;
+
+	if (!sink) {
+		log_vwrite(level, fmt, ap);
+		return;
+	}
+	vsnprintf(text, sizeof(text), fmt, ap);
+	sink(level, text);
+	errno = saved;
+}
+
+void log_set_sink(log_sink_fn sink)
+{
+	__atomic_store_n(&log_sink, sink, __ATOMIC_RELEASE);
+}
+
+static void log_writef(enum log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void log_writef(enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	log_vwrite(level, fmt, ap);
+	va_end(ap);
+}
+
+void log_write(enum log_level level, const char *text)
+{
+	log_writef(level, "%s", text);
 }
 
 void log_msg(enum log_level level, const char *fmt, ...)

@@ -45,6 +45,17 @@ void log_msg(enum log_level level, const char *fmt, ...)
 			log_msg(LOG_LVL_DEBUG, __VA_ARGS__);                   \
 	} while (0)
 
+/*
+ * Lines go to sink instead of the target, for processes and threads that must
+ * not wait for a log that cannot be written (a frozen file system, a stuck
+ * journal); sink must not block, may be called from any thread, and is given
+ * the message alone.  NULL = to the target again.  log_write() writes such a
+ * line to the target, whatever the sink.
+ */
+typedef void (*log_sink_fn)(enum log_level level, const char *text);
+void log_set_sink(log_sink_fn sink);
+void log_write(enum log_level level, const char *text);
+
 /* At most burst lines per interval; a line says how many were left out. */
 struct log_limit {
 	uint64_t interval_ns;

@@ -142,9 +142,35 @@ TEST(the_limit_counts_what_it_leaves_out)
 	CHECK_INT(log_set_target("stderr"), 0);
 }
 
+static char sunk[256];
+
+static void sink(enum log_level level, const char *line)
+{
+	snprintf(sunk, sizeof(sunk), "%d %s", (int)level, line);
+}
+
+TEST(a_sink_takes_lines_until_it_is_gone)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/log", unit_tmpdir());
+	CHECK_INT(log_set_target(path), 0);
+	log_set_sink(sink);
+	log_warning("number %d", 5);
+	CHECK_STR(sunk, "1 number 5");
+	CHECK_STR(slurp(path), "");
+	log_write(LOG_LVL_ERROR, "written %s");
+	CHECK_INT(count(slurp(path), "error: written %s\n"), 1);
+	log_set_sink(NULL);
+	log_info("again");
+	CHECK_INT(count(slurp(path), "info: again\n"), 1);
+	CHECK_INT(log_set_target("stderr"), 0);
+}
+
 UNIT_MAIN(CASE(escape_leaves_letters_and_spells_the_rest),
 	  CASE(escape_is_cut_visibly_and_never_overruns),
 	  CASE(a_record_is_one_line_with_its_level), CASE(a_long_record_is_cut),
 	  CASE(reopen_follows_a_rotated_file),
 	  CASE(a_target_that_fails_leaves_the_old_one),
-	  CASE(the_limit_counts_what_it_leaves_out))
+	  CASE(the_limit_counts_what_it_leaves_out),
+	  CASE(a_sink_takes_lines_until_it_is_gone))
