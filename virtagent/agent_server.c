@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "virtagent/agent_audit.h"
+#include "virtagent/audit.h"
 #include "virtagent/agent_conf.h"
 #include "virtagent/agent_ipc.h"
 #include "virtagent/agent_log.h"
@@ -369,7 +369,7 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	s->ctx.server = s;
 	s->ctx.spawn = spawn_client_new();
 	s->registry = codec_registry_new(s->ctx.families, s->ctx.nfamilies, guard,
-					 agent_audit);
+					 audit_call);
 	s->http = http_server_new(&http);
 	return s->ctx.spawn && s->registry && s->http ? 0 : -ENOMEM;
 }

@@ -1,69 +1,103 @@
 /*
  * audit.c - one line of the log for each call, at the side that runs it
  *
- * Everything in the line that came from the other side is escaped: the guest's
- * name by whoever configured it, the method by its row, the fault's text here.
+ * What came from the other side is escaped: the fault's text here; a guest's name
+ * was checked when it was configured, the method's name is a row's.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "common/buf.h"
+#include "common/clock.h"
 #include "common/digest.h"
 #include "common/log.h"
 #include "virtagent/audit.h"
-#include "virtagent/codec.h"
 
-#define DIGEST_SHOWN 16 /* hex digits: enough to tell calls apart */
-#define RESULT_SHOWN 160
+/* Hex digits of the digest that are shown: enough to tell calls apart. */
+#define DIGEST_SHOWN 16
 
-/* The first digits of the SHA-256 of the arguments' JSON, or "-". */
-static void arguments_digest(const struct va_call *call, char hex[DIGEST_HEX])
+/* A value's type, length and bytes, so that no two different ones read alike. */
+static void digest_value(struct digest *d, const struct va_value *v)
 {
-	CLEANUP_BUF struct buf json = BUF_INIT(2 * VA_XML_MAX);
+	const void *bytes;
+	size_t n = va_count(v);
+	bool text = va_get_bytes(v, &bytes, &n) == 0;
+	uint64_t head[2] = { va_typeof(v), n };
+	int64_t i;
+	double f;
+	bool b;
 
-	snprintf(hex, DIGEST_HEX, "-");
-	if (!va_count(call->params))
-		return;
-	if (va_to_json(call->params, false, &json) < 0 ||
-	    digest_of(buf_data(&json), buf_len(&json), hex) < 0)
-		snprintf(hex, DIGEST_HEX, "-");
-	hex[DIGEST_SHOWN] = '\0';
+	digest_add(d, head, sizeof(head));
+	if (text)
+		digest_add(d, bytes, n);
+	else if (va_typeof(v) == VA_INT && va_get_int(v, &i) == 0)
+		digest_add(d, &i, sizeof(i));
+	else if (va_typeof(v) == VA_BOOL && va_get_bool(v, &b) == 0)
+		digest_add(d, &b, sizeof(b));
+	else if (va_typeof(v) == VA_DOUBLE && va_get_double(v, &f) == 0)
+		digest_add(d, &f, sizeof(f));
 }
 
-static void put_number(char *to, size_t size, uint32_t value)
+/* Depth is at most VA_XML_DEPTH_MAX: the validator saw to that. */
+static void digest_tree(struct digest *d, const struct va_value *v)
 {
-	if (value == UINT32_MAX)
-		snprintf(to, size, "-");
-	else
-		snprintf(to, size, "%u", value);
+	const char *name;
+
+	digest_value(d, v);
+	for (size_t i = 0; i < va_count(v); i++) {
+		if (va_typeof(v) == VA_STRUCT) {
+			const struct va_value *m = va_member_at(v, i, &name);
+
+			digest_add(d, name, strlen(name) + 1);
+			digest_tree(d, m);
+		} else {
+			digest_tree(d, va_item(v, i));
+		}
+	}
+}
+
+static void format_who(const struct va_caller *c, char *ret, size_t size)
+{
+	const char *side = c->guest ? "guest " : c->remote ? "host" : "local";
+	size_t n = (size_t)snprintf(ret, size, "%s%s", side,
+				    c->guest ? c->guest : "");
+
+	if (c->cred.uid != (uid_t)-1 && n < size)
+		n += (size_t)snprintf(ret + n, size - n, " uid=%lu",
+				      (unsigned long)c->cred.uid);
+	if (c->cred.pid != (pid_t)-1 && n < size)
+		n += (size_t)snprintf(ret + n, size - n, " pid=%ld",
+				      (long)c->cred.pid);
+	if (c->stream && n < size)
+		snprintf(ret + n, size - n, " stream=%u", c->stream);
 }
 
 void audit_call(struct va_call *call, int error, uint64_t ns)
 {
-	const struct va_caller *who = call->caller;
-	char digest[DIGEST_HEX], uid[16], gid[16], pid[16];
-	char guest[128] = "-", result[RESULT_SHOWN] = "ok";
+	char who[384], hex[DIGEST_HEX] = "-", result[160] = "ok";
+	struct digest *d;
 
-	if (error >= 0 && (call->method->flags & VA_M_QUIET))
+	if ((call->method->flags & VA_M_QUIET) && error == 0)
 		return;
-	arguments_digest(call, digest);
-	put_number(uid, sizeof(uid), (uint32_t)who->cred.uid);
-	put_number(gid, sizeof(gid), (uint32_t)who->cred.gid);
-	put_number(pid, sizeof(pid), (uint32_t)who->cred.pid);
-	if (who->guest)
-		log_escape(guest, sizeof(guest), who->guest,
-			   strlen(who->guest));
-	if (error < 0)
-		log_escape(result, sizeof(result), call->fault.text,
-			   strlen(call->fault.text));
-	log_info("call method=%s %s=%s uid=%s gid=%s pid=%s stream=%u args=%s "
-		 "ms=%.1f result=%s%d %s", call->method->name,
-		 who->remote ? "from-guest" : "from", who->guest ? guest :
-		 who->remote ? "host" : "local", uid, gid, pid, who->stream,
-		 digest, (double)ns / 1e6, error < 0 ? "fault " : "",
-		 error < 0 ? call->fault.code : 0, error < 0 ? result : "");
+	if (log_get_level() < LOG_LVL_INFO)
+		return;
+	format_who(call->caller, who, sizeof(who));
+	d = digest_new();
+	if (d) {
+		digest_tree(d, call->params);
+		digest_finish(d, hex);
+	}
+	if (error < 0) {
+		int n = snprintf(result, sizeof(result), "fault %d: ",
+				 call->fault.code);
+
+		log_escape(result + n, sizeof(result) - (size_t)n,
+			   call->fault.text, strlen(call->fault.text));
+	}
+	log_info("call %s: %s args=%.*s %.1f ms: %s", call->method->name, who,
+		 DIGEST_SHOWN, hex, (double)ns / (double)NSEC_PER_MSEC, result);
 }
