@@ -323,7 +323,7 @@ void events_post(struct events *e, const char *guest, const char *name,
 {
 	CLEANUP_VALUE struct va_value *owned = data;
 	CLEANUP_FREE struct job *j = calloc(1, sizeof(*j));
-	int err = j ? fill_job(j, e, guest, name, data) : -ENOMEM;
+	int err = j ? fill_job(j, e, guest, name, owned) : -ENOMEM;
 
 	if (err == 0 && count_post(e)) {
 		err = loop_post(store_loop(e->store), run_post, j);
