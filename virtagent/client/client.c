@@ -1,0 +1,72 @@
+/*
+ * client.c - see client.h: the options that all verbs share
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include "virtagent/client/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "common/clock.h"
+#include "common/str.h"
+
+#define TIMEOUT_MAX_NS (UINT64_C(366) * 86400 * NSEC_PER_SEC)
+
+int client_set_guest(void *ctx, const char *value, char *err, size_t size)
+{
+	struct client *cl = ctx;
+
+	if (*value) {
+		cl->guest = value;
+		return 0;
+	}
+	snprintf(err, size, "the guest's name is empty");
+	return -EINVAL;
+}
+
+int client_set_timeout(void *ctx, const char *value, char *err, size_t size)
+{
+	struct client *cl = ctx;
+
+	if (str_to_duration(value, TIMEOUT_MAX_NS, &cl->timeout_ns)) {
+		snprintf(err, size, "%s is no time, such as 10, 1.5 or 500ms",
+			 value);
+		return -EINVAL;
+	}
+	cl->timeout_given = true;
+	return 0;
+}
+
+int client_set_json(void *ctx, const char *value, char *err, size_t size)
+{
+	((struct client *)ctx)->json = true;
+	return 0;
+}
+
+int client_set_raw(void *ctx, const char *value, char *err, size_t size)
+{
+	((struct client *)ctx)->raw = true;
+	return 0;
+}
+
+int client_set_up(void *ctx, const char *value, char *err, size_t size)
+{
+	((struct client *)ctx)->up = true;
+	return 0;
+}
+
+int client_set_verbose(void *ctx, const char *value, char *err, size_t size)
+{
+	((struct client *)ctx)->verbose++;
+	return 0;
+}
+
+uint64_t client_deadline(const struct client *cl, uint64_t dflt_ns)
+{
+	uint64_t ns = cl->timeout_given ? cl->timeout_ns : dflt_ns;
+
+	return ns ? clock_now() + ns : CLOCK_NEVER;
+}

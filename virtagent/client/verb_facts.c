@@ -1,0 +1,123 @@
+/*
+ * verb_facts.c - ps, df, ip: what goes on in a guest
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "virtagent/client/member.h"
+#include "virtagent/client/output.h"
+#include "virtagent/client/page.h"
+#include "virtagent/client/table.h"
+
+/* One table: which method, which columns, which members. */
+struct facts {
+	const char *method;
+	const char *titles;
+	const char *members[10]; /* "SIZE:name" = bytes, for people */
+};
+
+static void facts_cell(struct table *t, const struct va_value *item,
+		       const char *member)
+{
+	char text[32];
+	int64_t n;
+
+	if (strncmp(member, "SIZE:", 5) != 0) {
+		table_member(t, item, member);
+		return;
+	}
+	n = member_int(item, member + 5, -1);
+	if (n < 0) {
+		table_cell(t, "-");
+		return;
+	}
+	out_size(text, sizeof(text), (double)n);
+	table_cell(t, text);
+}
+
+static int run_facts(struct client *cl, int argc, char **argv,
+		     const struct facts *f)
+{
+	CLEANUP_RPC struct rpc *r = NULL;
+	CLEANUP_VALUE struct va_value *params = va_array(), *all = NULL;
+	CLEANUP_TABLE struct table *t = table_new(f->titles);
+	int code = rpc_connect(cl, SIDE_GUEST, argc ? argv[0] : NULL, &r);
+
+	if (!code)
+		code = page_all(r, f->method, params, &all);
+	if (code)
+		return code;
+	if (cl->json)
+		return out_json(cl, all) ? VAC_ERROR : VAC_OK;
+	for (size_t i = 0; t && i < va_count(all); i++)
+		for (const char *const *m = f->members; *m; m++)
+			facts_cell(t, va_item(all, i), *m);
+	return !t || table_print(t, stdout, true) ? VAC_ERROR : VAC_OK;
+}
+
+static int run_ps(struct client *cl, int argc, char **argv)
+{
+	static const struct facts f = {
+		"guest.processes", ">PID,>PPID,USER,STATE,>RSS,COMMAND",
+		{ "pid", "ppid", "user", "state", "SIZE:rss", "command" },
+	};
+
+	return run_facts(cl, argc, argv, &f);
+}
+
+static int run_df(struct client *cl, int argc, char **argv)
+{
+	static const struct facts f = {
+		"guest.filesystems", "SOURCE,TYPE,>SIZE,>USED,>FREE,MOUNTPOINT",
+		{ "source", "type", "SIZE:total", "SIZE:used", "SIZE:available",
+		  "mountpoint" },
+	};
+
+	return run_facts(cl, argc, argv, &f);
+}
+
+static int run_ip(struct client *cl, int argc, char **argv)
+{
+	static const struct facts f = {
+		"guest.interfaces", "NAME,STATE,MAC,>MTU,ADDRESSES",
+		{ "name", "state", "mac", "mtu", "addresses" },
+	};
+
+	return run_facts(cl, argc, argv, &f);
+}
+
+static const struct option_row common_rows[] = { CLIENT_ROWS };
+
+const struct verb verb_ps = {
+	.name = "ps",
+	.usage = "[GUEST]",
+	.help = "list a guest's processes",
+	.rows = common_rows,
+	.nrows = NROWS(common_rows),
+	.max_args = 1,
+	.run = run_ps,
+};
+
+const struct verb verb_df = {
+	.name = "df",
+	.usage = "[GUEST]",
+	.help = "list a guest's file systems",
+	.rows = common_rows,
+	.nrows = NROWS(common_rows),
+	.max_args = 1,
+	.run = run_df,
+};
+
+const struct verb verb_ip = {
+	.name = "ip",
+	.usage = "[GUEST]",
+	.help = "list a guest's network interfaces and addresses",
+	.rows = common_rows,
+	.nrows = NROWS(common_rows),
+	.max_args = 1,
+	.run = run_ip,
+};
