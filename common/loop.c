@@ -45,8 +45,9 @@ struct loop {
 	struct event_base *base;
 	struct event *wake_event;
 	int wake_fd;
-	bool stop;
-	pthread_t thread;
+	_Atomic bool stop;
+	/* Who runs it; 0 before the first run, when calls wait for that. */
+	_Atomic pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t finished;
 	struct loop_node *head, **tail;
@@ -154,7 +155,6 @@ struct loop *loop_new(void)
 		return NULL;
 	loop->wake_fd = -1;
 	loop->tail = &loop->head;
-	loop->thread = pthread_self();
 	pthread_mutex_init(&loop->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

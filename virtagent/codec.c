@@ -649,6 +649,7 @@ struct codec_registry {
 	size_t count;
 	int (*guard)(struct va_call *call);
 	void (*after)(struct va_call *call, int error, uint64_t ns);
+	bool (*allowed)(const struct va_call *call, const struct va_method *m);
 	unsigned calls_max;
 	atomic_uint calls; /* running now, beside class info */
 };
@@ -723,6 +724,20 @@ void codec_set_calls_max(struct codec_registry *r, unsigned max)
 	r->calls_max = max;
 }
 
+void codec_set_allowed(struct codec_registry *r,
+		       bool (*fn)(const struct va_call *call,
+				  const struct va_method *m))
+{
+	r->allowed = fn;
+}
+
+bool codec_allowed(const struct va_call *call, const struct va_method *m)
+{
+	const struct codec_registry *r = call->registry;
+
+	return !r->allowed || r->allowed(call, m);
+}
+
 size_t codec_count(const struct codec_registry *r)
 {
 	return r->count;
@@ -752,36 +767,13 @@ const struct va_method *codec_find(const struct codec_registry *r,
 	return NULL;
 }
 
-/* A row's checks and its function; the one way to any method. */
-static int invoke_row(struct codec_registry *r, struct va_call *call,
-		      struct va_value **ret)
+int codec_enter(struct codec_registry *r, const char *method,
+		struct va_call *call, struct codec_entry *entry)
 {
-	bool counted = call->method->cls != VA_CLASS_INFO;
-	int error = va_check_args(call);
-
-	if (error < 0)
-		return error;
-	if (counted && atomic_fetch_add(&r->calls, 1) >= r->calls_max)
-		error = va_fault(call, VA_FAULT_BUSY, EBUSY,
-				 "%s: %u calls are running, the limit",
-				 call->method->name, r->calls_max);
-	if (error == 0 && r->guard)
-		error = r->guard(call);
-	if (error >= 0)
-		error = call->method->fn(call, ret);
-	if (counted)
-		atomic_fetch_sub(&r->calls, 1);
-	return error;
-}
-
-int codec_invoke(struct codec_registry *r, const char *method,
-		 struct va_call *call, struct va_value **ret)
-{
-	CLEANUP_VALUE struct va_value *result = NULL;
-	uint64_t start = clock_now();
 	char shown[VA_METHOD_NAME_MAX + 1];
 	int error;
 
+	*entry = (struct codec_entry){ .start = clock_now() };
 	memset(&call->fault, 0, sizeof(call->fault));
 	call->registry = r;
 	call->method = codec_find(r, method);
@@ -790,13 +782,46 @@ int codec_invoke(struct codec_registry *r, const char *method,
 				"there is no method \"%s\" here",
 				log_escape(shown, sizeof(shown), method,
 					   strlen(method)));
-	error = invoke_row(r, call, &result);
-	if (error >= 0 && !result && !(result = va_nil()))
-		error = -ENOMEM;
+	error = va_check_args(call);
+	if (error == 0 && call->method->cls != VA_CLASS_INFO) {
+		entry->counted = true;
+		if (atomic_fetch_add(&r->calls, 1) >= r->calls_max)
+			error = va_fault(call, VA_FAULT_BUSY, EBUSY,
+					 "%s: %u calls are running, the limit",
+					 call->method->name, r->calls_max);
+	}
+	if (error == 0 && r->guard)
+		error = r->guard(call);
+	if (error < 0)
+		codec_leave(call, error, entry);
+	return error < 0 ? error : 0;
+}
+
+void codec_leave(struct va_call *call, int error, const struct codec_entry *entry)
+{
+	struct codec_registry *r = call->registry;
+
+	if (entry->counted)
+		atomic_fetch_sub(&r->calls, 1);
 	if (error < 0)
 		va_fault_complete(&call->fault, -error);
 	if (r->after)
-		r->after(call, error < 0 ? error : 0, clock_now() - start);
+		r->after(call, error < 0 ? error : 0, clock_now() - entry->start);
+}
+
+int codec_invoke(struct codec_registry *r, const char *method,
+		 struct va_call *call, struct va_value **ret)
+{
+	CLEANUP_VALUE struct va_value *result = NULL;
+	struct codec_entry entry;
+	int error = codec_enter(r, method, call, &entry);
+
+	if (error < 0)
+		return error;
+	error = call->method->fn(call, &result);
+	if (error >= 0 && !result && !(result = va_nil()))
+		error = -ENOMEM;
+	codec_leave(call, error, &entry);
 	if (error < 0)
 		return error;
 	*ret = take_ptr(result);

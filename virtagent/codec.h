@@ -62,6 +62,27 @@ const struct va_method *codec_at(const struct codec_registry *r, size_t i);
 /* Most calls at once beside those of class info; VA_CALLS_MAX when not set. */
 void codec_set_calls_max(struct codec_registry *r, unsigned max);
 
+/* What the policy says of a row for this caller; without fn everything is
+ * allowed.  Only tells; the guard decides. */
+void codec_set_allowed(struct codec_registry *r,
+		       bool (*fn)(const struct va_call *call,
+				  const struct va_method *m));
+bool codec_allowed(const struct va_call *call, const struct va_method *m);
+
+/*
+ * The checks before a row's function and the accounts after it, for forms of a
+ * call whose work is not done by that function (a streamed file).  call as for
+ * codec_invoke().  After enter returned 0, leave must follow once, from any
+ * thread; call must then still be there.
+ */
+struct codec_entry {
+	uint64_t start;
+	bool counted;
+};
+int codec_enter(struct codec_registry *r, const char *method,
+		struct va_call *call, struct codec_entry *entry);
+void codec_leave(struct va_call *call, int error, const struct codec_entry *entry);
+
 /* system.*, part of every registry. */
 extern const struct va_family va_system_family;
 

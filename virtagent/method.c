@@ -29,6 +29,34 @@ const char *va_class_name(enum va_class c)
 	return (size_t)c < sizeof(names) / sizeof(names[0]) ? names[c] : "?";
 }
 
+struct va_value *va_method_value(const struct va_method *m, bool allowed)
+{
+	static const struct {
+		unsigned flag;
+		const char *name;
+	} names[] = {
+		{ VA_M_IDEMPOTENT, "idempotent" }, { VA_M_PATH, "path" },
+		{ VA_M_ORIGINAL, "original" },	   { VA_M_QUIET, "quiet" },
+		{ VA_M_UNTIL_EOF, "until-eof" },
+	};
+	CLEANUP_VALUE struct va_value *v = va_struct(), *flags = va_array();
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (m->flags & names[i].flag)
+			r |= va_append(flags, va_string(names[i].name));
+	r |= va_set(v, "name", va_string(m->name));
+	r |= va_set(v, "signature", va_string(m->signature));
+	r |= va_set(v, "args", va_string(m->args ? m->args : ""));
+	r |= va_set(v, "class", va_string(va_class_name(m->cls)));
+	r |= va_set(v, "help", va_string(m->help));
+	r |= va_set(v, "flags", take_ptr(flags));
+	r |= va_set(v, "allowed", va_bool(allowed));
+	if (m->raw)
+		r |= va_set(v, "raw", va_string(m->raw));
+	return r < 0 ? NULL : take_ptr(v);
+}
+
 int va_fail(struct va_call *call, int errno_value, const char *fmt, ...)
 {
 	va_list ap;

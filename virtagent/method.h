@@ -108,6 +108,11 @@ int va_fault(struct va_call *call, int code, int errno_value, const char *fmt,
  * when the method set none. */
 void va_fault_complete(struct va_fault *fault, int errno_value);
 
+/* The row as a struct: name, signature, args, class, help, flags (an array of
+ * names: idempotent, path, original, quiet, until-eof), allowed and, where the
+ * row has one, raw.  NULL on ENOMEM. */
+struct va_value *va_method_value(const struct va_method *m, bool allowed);
+
 /* Do the parameters fit the row's signature?  0, or -EINVAL with call->fault
  * (VA_FAULT_TYPE) naming the method, the parameter and what was expected. */
 int va_check_args(struct va_call *call);

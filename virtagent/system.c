@@ -76,6 +76,17 @@ static int method_help(struct va_call *call, struct va_value **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
+/* Ours: everything a client needs to know of a row, in one call. */
+static int method_info(struct va_call *call, struct va_value **ret)
+{
+	const struct va_method *m = wanted(call);
+
+	if (!m)
+		return -ENOSYS;
+	*ret = va_method_value(m, codec_allowed(call, m));
+	return *ret ? 0 : -ENOMEM;
+}
+
 /* One signature: the result and the first n parameters. */
 static struct va_value *one_signature(const char *sig, size_t n)
 {
@@ -256,6 +267,13 @@ static const struct va_method methods[] = {
 	{ .name = "system.methodHelp", .signature = "s:s", .args = "METHOD",
 	  .cls = VA_CLASS_INFO, .fn = method_help,
 	  .help = "Arguments and description of a method, as text.",
+	  .flags = VA_M_IDEMPOTENT | VA_M_QUIET },
+	{ .name = "system.methodInfo", .signature = "S:s", .args = "METHOD",
+	  .cls = VA_CLASS_INFO, .fn = method_info,
+	  .help = "A method's row: signature, class, flags, help, allowed.",
+	  .doc = "Returns name, signature (PROTOCOL), args, class, help, flags, "
+		 "allowed (by the policy, for this caller) and raw (the member that "
+		 "va-client call prints).",
 	  .flags = VA_M_IDEMPOTENT | VA_M_QUIET },
 	{ .name = "system.methodSignature", .signature = "x:s", .args = "METHOD",
 	  .cls = VA_CLASS_INFO, .fn = method_signature,

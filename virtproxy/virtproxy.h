@@ -95,6 +95,15 @@ int vp_endpoint_add_acceptor(struct vp_endpoint *ep, const char *service,
 			     vp_accept_fn fn, void *arg);
 
 /*
+ * Resets the streams to SERVICE that were handed to its acceptor, but those for
+ * which spare(arg, number) is true (NULL: all); why is told to both sides.  For
+ * an acceptor whose process hangs and will never close what it has.
+ */
+void vp_endpoint_reset_accepted(struct vp_endpoint *ep, const char *service,
+				bool (*spare)(void *arg, uint32_t stream),
+				void *arg, const char *why);
+
+/*
  * A control socket: one command per line, an answer ending in an empty line.
  *   status         "key value" lines: session, channel, peer, counters
  *   status json    the same as one JSON object

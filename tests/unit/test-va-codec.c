@@ -442,7 +442,7 @@ TEST(introspection_reads_the_rows)
 
 	answers(r, "system.listMethods", NULL,
 		"[\"system.getCapabilities\",\"system.listMethods\","
-		"\"system.methodExist\",\"system.methodHelp\","
+		"\"system.methodExist\",\"system.methodHelp\",\"system.methodInfo\","
 		"\"system.methodSignature\",\"system.multicall\",\"t.add\","
 		"\"t.big\",\"t.count\",\"t.echo\",\"t.fail\",\"t.failtext\","
 		"\"t.many\",\"t.nothing\",\"t.special\",\"t.strict\",\"t.types\"]");

@@ -23,8 +23,8 @@ import subprocess
 import time
 
 from . import image
-from .env import CACHE, program, scale, tmpdir
-from .proc import Process
+from .env import CACHE, program, sanitized, scale, tmpdir
+from .proc import Process, logs
 from .qmp import QMP
 from .tap import Skip
 from .wait import Lines, Timeout, wait_for_socket, wait_until
@@ -103,7 +103,7 @@ class Guest:
     def __init__(self, name=None, machine="pc", channels=("virtio", "serial"), agents=None,
                  agent=None, wrap="", files=None, programs=None, boot="", ports=(),
                  savevm=False, links=False, modules=(), cmdline="", reboot=False, args=(),
-                 memory=256, smp=1, env=None, agent_env=None, incoming=False, start=True):
+                 memory=None, smp=1, env=None, agent_env=None, incoming=False, start=True):
         global _serial
         _serial += 1
         self.options = {k: v for k, v in locals().items() if k not in ("self", "_serial")}
@@ -120,6 +120,7 @@ class Guest:
         self.ports = {p: self.path("port%d.sock" % i) for i, p in enumerate(ports)}
         self.accel = accel()
         self.console_path = self.path("console")
+        logs.append(self.console_path)
         self.qemu = self.qmp = self.control = None
         self._call = 0
         self._write_image()
@@ -195,7 +196,7 @@ class Guest:
         cpu = "host" if self.accel == "kvm" else "qemu64"
         cmdline = "console=ttyS0 quiet panic=-1 random.trust_cpu=on %s" % o["cmdline"]
         c = [QEMU, "-name", self.name, "-M", self.machine, "-accel", self.accel, "-cpu", cpu,
-             "-m", str(o["memory"]), "-smp", str(o["smp"]), "-nodefaults", "-no-user-config",
+             "-m", str(o["memory"] or (768 if sanitized() else 256)), "-smp", str(o["smp"]), "-nodefaults", "-no-user-config",
              "-display", "none", "-kernel", image.vmlinuz(), "-initrd", self.initrd,
              "-append", cmdline.strip()]
         if not o["reboot"]:

@@ -27,10 +27,13 @@ class Proxy:
         self.dir = os.path.join(tmpdir(), "p%d" % _count)
         os.mkdir(self.dir, 0o700)
         self.rpc = os.path.join(self.dir, "rpc.sock")
-        self.process = Process([program("virtproxy"), "-c", channel,
-                                "-o", "virtagent:%s:-" % self.rpc, *args],
-                               name=name or "virtproxy%d" % _count,
-                               env={"VA_RUNTIME_DIR": self.dir})
+        self.argv = [program("virtproxy"), "-c", channel,
+                     "-o", "virtagent:%s:-" % self.rpc, *args]
+        self.name = name or "virtproxy%d" % _count
+        self.restart()
+
+    def restart(self):
+        self.process = Process(self.argv, name=self.name, env={"VA_RUNTIME_DIR": self.dir})
 
     def client(self, *args, seconds=30, **kw):
         """Runs va-client against this guest; the CompletedProcess."""

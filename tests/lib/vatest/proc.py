@@ -12,6 +12,9 @@ import subprocess
 from .env import scale, tmpdir
 from .wait import Timeout, wait_until
 
+# The logs of all programs a test started; tap.py looks for sanitizers' reports.
+logs = []
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _counter = 0
 
@@ -29,6 +32,7 @@ class Process:
         self.argv = [os.fspath(a) for a in argv]
         self.name = name or os.path.basename(self.argv[0])
         self.log_path = os.path.join(tmpdir(), "%s.%d.log" % (self.name, _counter))
+        logs.append(self.log_path)
         with open(self.log_path, "wb") as log:
             popen.setdefault("stdin", subprocess.DEVNULL)
             popen.setdefault("stdout", log)

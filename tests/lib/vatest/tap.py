@@ -13,10 +13,17 @@ Cases of one suite share what the module holds (a guest, say) and run in order.
 SPDX-License-Identifier: MIT
 """
 import os
+import re
 import shutil
 import sys
 import time
 import traceback
+
+from . import proc
+
+# A report of a sanitizer in any program's log; tests/run looks for the same.
+SANITIZER = re.compile(r"(==\d+==ERROR: |WARNING: ThreadSanitizer|\S+: runtime error: ).*"
+                       r"(\n.*){0,60}")
 
 
 class Skip(Exception):
@@ -81,7 +88,35 @@ class Suite:
                 except Exception:
                     _comment("while cleaning up:\n" + traceback.format_exc())
                     good = False
+            good = not self._sanitizer_reports() and good
         return good
+
+    @staticmethod
+    def _sanitizer_reports():
+        """Prints what sanitizers said in the logs, so that the runner sees it."""
+        found = 0
+        for path in proc.logs:
+            try:
+                with open(path, encoding="utf-8", errors="replace") as f:
+                    text = f.read()
+            except OSError:
+                continue
+            for m in SANITIZER.finditer(text):
+                found += 1
+                print(m.group(0).replace("\r", ""))
+                print("# (in %s)" % os.path.basename(path))
+        return found
 
     def main(self):
         sys.exit(0 if self.run() else 1)
+
+
+def _skip_all(kind, value, trace):
+    """A Skip outside of a case skips the whole program."""
+    if issubclass(kind, Skip):
+        print("1..0 # SKIP %s" % value, flush=True)
+        os._exit(0)
+    sys.__excepthook__(kind, value, trace)
+
+
+sys.excepthook = _skip_all

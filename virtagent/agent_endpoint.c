@@ -1,0 +1,471 @@
+/*
+ * agent_endpoint.c - see agent_endpoint.h
+ *
+ * One thread on one event loop; nothing here may block.  So it writes no log
+ * itself once the server runs: lines go there (agent_log.h).  Only when the
+ * server cannot be kept running are they written here, because nobody else
+ * would.
+ *
+ * Every connection, whether a stream of the host or of the local agent socket,
+ * goes to the server as a descriptor; connections to the host socket become
+ * streams to the host's service.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include "virtagent/agent_endpoint.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/daemon.h"
+#include "common/log.h"
+#include "virtagent/agent_child.h"
+#include "virtagent/agent_streams.h"
+#include "virtproxy/virtproxy.h"
+
+#define SERVICE_GUEST "virtagent"
+#define SERVICE_HOST "virtagent-host"
+
+/* Between two reminders that there is no host to talk to. */
+#define REMIND_NS (5 * 60 * NSEC_PER_SEC)
+/* What the children get to end by themselves. */
+#define END_NS (300 * NSEC_PER_MSEC)
+/* Lines kept for a server that is being replaced. */
+#define LINES_MAX 32u
+#define LINE_BYTES 512u
+/* Lost so often in a row, the server is no way to get a line written. */
+#define FAILURES_DIRECT 3u
+
+struct agent {
+	const struct agent_options *o;
+	struct loop *loop;
+	struct vp_endpoint *ep;
+	struct agent_child *server, *spawner;
+	struct agent_streams streams;
+	int listen_fd;
+	struct loop_fd *listen_src;
+	struct loop_timer *remind, *end;
+	struct loop_signal *signals[4];
+	pid_t ending[2];
+	bool stopping;
+	int status;
+};
+
+/* --- the log -------------------------------------------------------------- */
+
+/* The sink has no argument; there is one endpoint in a process. */
+static struct {
+	struct agent *agent;
+	size_t count;
+	struct {
+		uint8_t level;
+		char *text;
+	} kept[LINES_MAX];
+} lines;
+
+static int send_line(struct agent *a, enum log_level level, const char *text)
+{
+	CLEANUP_BUF struct buf b = BUF_INIT(LINE_BYTES + 1);
+	size_t n = strlen(text);
+	int r = buf_put_u8(&b, (uint8_t)level);
+
+	if (r == 0)
+		r = buf_put(&b, text, n < LINE_BYTES ? n : LINE_BYTES);
+	return r < 0 ? r : agent_child_send(a->server, IPC_LOG, &b, NULL, 0);
+}
+
+static void flush_lines(struct agent *a, bool direct)
+{
+	size_t done = 0;
+
+	for (; done < lines.count; done++) {
+		enum log_level level = (enum log_level)lines.kept[done].level;
+
+		if (direct)
+			log_write(level, lines.kept[done].text);
+		else if (send_line(a, level, lines.kept[done].text) < 0)
+			break;
+		free(lines.kept[done].text);
+	}
+	lines.count -= done;
+	memmove(lines.kept, lines.kept + done,
+		lines.count * sizeof(lines.kept[0]));
+}
+
+static void sink(enum log_level level, const char *text)
+{
+	struct agent *a = lines.agent;
+
+	if (agent_child_failures(a->server) >= FAILURES_DIRECT) {
+		flush_lines(a, true);
+		log_write(level, text);
+		return;
+	}
+	flush_lines(a, false);
+	if (lines.count == 0 && send_line(a, level, text) == 0)
+		return;
+	if (lines.count < LINES_MAX) {
+		lines.kept[lines.count].level = (uint8_t)level;
+		lines.kept[lines.count].text = strdup(text);
+		if (lines.kept[lines.count].text)
+			lines.count++;
+	}
+}
+
+/* --- server and spawner --------------------------------------------------- */
+
+/* Connects the two, anew whenever one of them is new. */
+static void join(struct agent *a)
+{
+	int pair[2], r;
+
+	if (!agent_child_up(a->server) || !agent_child_up(a->spawner))
+		return;
+	r = ipc_pair(pair);
+	if (r == 0) {
+		r = agent_child_send(a->spawner, IPC_SERVER, NULL, &pair[1], 1);
+		if (r == 0)
+			r = agent_child_send(a->server, IPC_SPAWNER, NULL,
+					     &pair[0], 1);
+		close(pair[0]);
+		close(pair[1]);
+	}
+	if (r < 0)
+		log_error("programs cannot be started: %s", strerror(-r));
+}
+
+static void server_started(void *arg)
+{
+	struct agent *a = arg;
+
+	join(a);
+	flush_lines(a, false);
+	agent_streams_offer(&a->streams, true);
+}
+
+static void server_message(void *arg, struct ipc_msg *m)
+{
+	struct agent *a = arg;
+	uint64_t ticket;
+
+	if (m->type == IPC_TAKEN && buf_get_u64(&m->body, &ticket) == 0)
+		agent_streams_taken(&a->streams, (uint32_t)ticket);
+	agent_streams_offer(&a->streams, false);
+}
+
+static bool still_waits(void *arg, uint32_t stream)
+{
+	struct agent *a = arg;
+
+	return agent_streams_waits(&a->streams, stream);
+}
+
+/* The old server may hang for ever and keep its descriptors: what it served is
+ * ended from here. */
+static void server_gone(void *arg)
+{
+	struct agent *a = arg;
+
+	vp_endpoint_reset_accepted(a->ep, SERVICE_GUEST, still_waits, a,
+				   "the agent's server was replaced");
+}
+
+static void spawner_started(void *arg)
+{
+	join(arg);
+}
+
+static void ignore_message(void *arg, struct ipc_msg *m)
+{
+}
+
+static void spawner_gone(void *arg)
+{
+}
+
+static const struct agent_child_ops server_ops = {
+	.started = server_started,
+	.message = server_message,
+	.gone = server_gone,
+};
+
+static const struct agent_child_ops spawner_ops = {
+	.started = spawner_started,
+	.message = ignore_message,
+	.gone = spawner_gone,
+};
+
+static int start_children(struct agent *a)
+{
+	int r;
+
+	a->server = agent_child_new(a->loop, a->o, "server", &server_ops, a);
+	a->spawner = agent_child_new(a->loop, a->o, "spawner", &spawner_ops, a);
+	if (!a->server || !a->spawner)
+		return -ENOMEM;
+	a->streams.server = a->server;
+	r = agent_child_run(a->spawner);
+	if (r == 0)
+		r = agent_child_run(a->server);
+	if (r < 0)
+		return r;
+	lines.agent = a;
+	log_set_sink(sink);
+	return 0;
+}
+
+/* --- connections ---------------------------------------------------------- */
+
+static int on_incoming(void *arg, const struct vp_incoming *in)
+{
+	struct agent *a = arg;
+	struct ipc_stream head = {
+		.stream = in->stream,
+		.cred = { (uid_t)in->uid, (gid_t)in->gid, (pid_t)in->pid },
+		.remote = true,
+	};
+
+	return agent_streams_add(&a->streams, in->fd, &head);
+}
+
+static void on_local(int listen_fd, unsigned events, void *arg)
+{
+	struct agent *a = arg;
+	struct ipc_stream head = { .cred = PEER_CRED_UNKNOWN };
+	int fd = sock_accept(listen_fd);
+
+	if (fd < 0)
+		return;
+	(void)sock_peer_cred(fd, &head.cred);
+	if (agent_streams_add(&a->streams, fd, &head) < 0)
+		close(fd);
+}
+
+/* The directory of a socket below the runtime directory. */
+static int make_dir(void)
+{
+	int r = dir_make_private(dir_runtime());
+
+	if (r < 0)
+		log_error("%s: %s", dir_runtime(), strerror(-r));
+	return r;
+}
+
+static int listen_local(struct agent *a)
+{
+	const char *path = a->o->agent_socket;
+	int fd = sock_unix_listen(path, a->o->gid);
+
+	if (fd < 0) {
+		log_error("%s: %s%s", path, strerror(-fd),
+			  fd == -EADDRINUSE ? " (is another va-agent running?)" : "");
+		return fd;
+	}
+	a->listen_fd = fd;
+	a->listen_src = loop_fd_new(a->loop, fd, LOOP_READ, on_local, a);
+	return a->listen_src ? 0 : -errno;
+}
+
+/* --- the link ------------------------------------------------------------- */
+
+static void on_session(void *arg, bool up, const char *why)
+{
+	struct agent *a = arg;
+
+	if (up)
+		loop_timer_stop(a->remind);
+	else if (!a->stopping)
+		loop_timer_in(a->remind, REMIND_NS);
+}
+
+static void on_remind(void *arg)
+{
+	struct agent *a = arg;
+
+	log_info("still waiting for the host on %s", a->o->channel);
+	loop_timer_in(a->remind, REMIND_NS);
+}
+
+static int add_sockets(struct agent *a, char *err, size_t err_size)
+{
+	struct vp_spec host = { .name = SERVICE_HOST, .port = "-" };
+	int r;
+
+	if (strlen(a->o->host_socket) >= sizeof(host.addr)) {
+		snprintf(err, err_size, "the host socket's path is longer than "
+			 "%zu bytes", sizeof(host.addr) - 1);
+		return -ENAMETOOLONG;
+	}
+	memcpy(host.addr, a->o->host_socket, strlen(a->o->host_socket));
+	r = vp_endpoint_add_oforward(a->ep, &host, a->o->gid, err, err_size);
+	if (r == 0)
+		r = vp_endpoint_add_ctl(a->ep, a->o->ctl_socket, a->o->gid, err,
+					err_size);
+	return r;
+}
+
+static int open_link(struct agent *a)
+{
+	struct vp_endpoint_config cfg = { .loop = a->loop, .guest = true,
+					  .compress = true };
+	char err[256] = "";
+	int r = vp_parse_channel(a->o->channel, &cfg.channel, err, sizeof(err));
+
+	cfg.label = a->o->channel;
+	if (r == 0) {
+		a->ep = vp_endpoint_new(&cfg, err, sizeof(err));
+		r = a->ep ? 0 : -errno;
+	}
+	if (r == 0)
+		r = vp_endpoint_add_acceptor(a->ep, SERVICE_GUEST, on_incoming, a);
+	if (r == 0)
+		r = add_sockets(a, err, sizeof(err));
+	if (r < 0) {
+		log_error("%s: %s", a->o->channel, err[0] ? err : strerror(-r));
+		return r;
+	}
+	vp_endpoint_on_session(a->ep, on_session, a);
+	loop_timer_in(a->remind, REMIND_NS);
+	return 0;
+}
+
+/* --- the end -------------------------------------------------------------- */
+
+static void on_ended(void *arg)
+{
+	struct agent *a = arg;
+
+	/* Who is left hangs. */
+	for (size_t i = 0; i < 2; i++)
+		if (a->ending[i] > 0)
+			kill(a->ending[i], SIGKILL);
+	loop_stop(a->loop);
+}
+
+static void on_goodbye(void *arg)
+{
+	struct agent *a = arg;
+
+	log_set_sink(NULL);
+	a->ending[0] = agent_child_stop(a->server);
+	a->ending[1] = agent_child_stop(a->spawner);
+	loop_timer_in(a->end, END_NS);
+}
+
+static void stop(struct agent *a, int signo)
+{
+	if (a->stopping)
+		return;
+	a->stopping = true;
+	log_info("ending on signal %d", signo);
+	loop_timer_stop(a->remind);
+	loop_fd_free(a->listen_src);
+	a->listen_src = NULL;
+	daemon_notify("STOPPING=1");
+	vp_endpoint_shutdown(a->ep, on_goodbye, a);
+}
+
+static void reap(struct agent *a)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (agent_child_reaped(a->server, pid, status) ||
+		    agent_child_reaped(a->spawner, pid, status))
+			continue;
+		for (size_t i = 0; i < 2; i++)
+			if (a->ending[i] == pid)
+				a->ending[i] = 0;
+		if (loop_timer_armed(a->end) && !a->ending[0] && !a->ending[1])
+			loop_timer_in(a->end, 0);
+	}
+}
+
+static void on_signal(int signo, void *arg)
+{
+	struct agent *a = arg;
+
+	if (signo == SIGCHLD) {
+		reap(a);
+	} else if (signo == SIGHUP) {
+		(void)log_reopen();
+		(void)agent_child_send(a->server, IPC_RELOAD, NULL, NULL, 0);
+	} else {
+		stop(a, signo);
+	}
+}
+
+static int watch_signals(struct agent *a)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+
+	for (size_t i = 0; i < 4; i++) {
+		a->signals[i] = loop_signal_new(a->loop, numbers[i], on_signal, a);
+		if (!a->signals[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void agent_done(struct agent *a)
+{
+	log_set_sink(NULL);
+	flush_lines(a, true);
+	if (a->ep)
+		vp_endpoint_free(a->ep);
+	agent_child_free(a->server);
+	agent_child_free(a->spawner);
+	agent_streams_done(&a->streams);
+	loop_fd_free(a->listen_src);
+	if (a->listen_fd >= 0) {
+		close(a->listen_fd);
+		unlink(a->o->agent_socket);
+	}
+	for (size_t i = 0; i < 4; i++)
+		if (a->signals[i])
+			loop_signal_free(a->signals[i]);
+	if (a->remind)
+		loop_timer_free(a->remind);
+	if (a->end)
+		loop_timer_free(a->end);
+	if (a->loop)
+		loop_free(a->loop);
+}
+
+int agent_endpoint_main(const struct agent_options *o)
+{
+	struct agent a = { .o = o, .listen_fd = -1 };
+	int r;
+
+	a.loop = loop_new();
+	if (!a.loop)
+		return 1;
+	a.remind = loop_timer_new(a.loop, on_remind, &a);
+	a.end = loop_timer_new(a.loop, on_ended, &a);
+	r = a.remind && a.end ? watch_signals(&a) : -ENOMEM;
+	if (r == 0)
+		r = make_dir();
+	if (r == 0)
+		r = open_link(&a);
+	if (r == 0)
+		r = listen_local(&a);
+	if (r == 0 && (r = log_set_target(o->log)) < 0)
+		log_error("log %s: %s", o->log, strerror(-r));
+	if (r == 0)
+		r = start_children(&a);
+	if (r == 0) {
+		log_info("va-agent %s on %s", PACKAGE_VERSION, o->channel);
+		daemon_ready();
+		r = loop_run(a.loop);
+	}
+	agent_done(&a);
+	return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,406 @@
+/*
+ * agent_server.c - see agent_server.h
+ *
+ * The main thread polls: messages of the endpoint, reports of the spawner,
+ * signals.  It runs no method, writes no log (agent_log.h) and waits for no
+ * lock that a method holds while it works, so it answers the heartbeat even when
+ * every method hangs.  Methods run on the threads of their connections.
+ *
+ * When the endpoint goes, the process ends at once: threads that hang are not
+ * waited for.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include "virtagent/agent_server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "virtagent/audit.h"
+#include "virtagent/agent_conf.h"
+#include "virtagent/agent_ipc.h"
+#include "virtagent/agent_log.h"
+#include "virtagent/agent_spawn_client.h"
+#include "virtagent/codec.h"
+#include "virtagent/fault.h"
+#include "virtagent/guest/guest.h"
+#include "virtagent/http_server.h"
+#include "virtagent/limits.h"
+#include "virtagent/policy.h"
+
+/* Between two starts of a spawner, without an endpoint that does it. */
+#define SPAWNER_PAUSE_MS 1000
+#define FLUSH_MS 200
+
+struct agent_server {
+	const struct agent_options *options;
+	struct guest_context ctx;
+	struct codec_registry *registry;
+	struct http_server *http;
+	pthread_rwlock_t lock; /* policy: read by methods, replaced on reload */
+	struct policy *policy;
+	int ipc_fd;    /* -1 = alone, on options->server_fd */
+	int signal_fd;
+	int spawner_ctl; /* alone: our own spawner's */
+	uint64_t spawner_at; /* alone: when it was last started */
+};
+
+/* --- what codec calls around each method ---------------------------------- */
+
+static bool allowed(struct guest_context *ctx, const struct va_method *m)
+{
+	struct agent_server *s = ctx->server;
+	bool ok;
+
+	pthread_rwlock_rdlock(&s->lock);
+	ok = policy_allows(s->policy, m, NULL, 0);
+	pthread_rwlock_unlock(&s->lock);
+	return ok;
+}
+
+static int refuse(struct va_call *call, const char *why)
+{
+	return va_fault(call, VA_FAULT_REFUSED, EPERM, "%s: %s",
+			call->method->name, why);
+}
+
+static int check_path(struct va_call *call, const char *real_path)
+{
+	struct agent_server *s = guest_context(call)->server;
+	char why[256];
+	bool ok;
+
+	pthread_rwlock_rdlock(&s->lock);
+	ok = !policy_has_paths(s->policy) ||
+	     policy_allows_path(s->policy, call->method, real_path, why,
+				sizeof(why));
+	pthread_rwlock_unlock(&s->lock);
+	return ok ? 0 : refuse(call, why);
+}
+
+static int guard(struct va_call *call)
+{
+	struct guest_context *ctx = guest_context(call);
+	struct agent_server *s = ctx->server;
+	size_t n = strlen(ctx->agent_id);
+	char why[256];
+	bool ok;
+
+	if (call->call_id && (strncmp(call->call_id, ctx->agent_id, n) != 0 ||
+			      call->call_id[n] != '/'))
+		return va_fault(call, VA_FAULT_FOREIGN_AGENT, ESTALE,
+				"%s: the call was meant for another agent; this "
+				"one is %s", call->method->name, ctx->agent_id);
+	pthread_rwlock_rdlock(&s->lock);
+	ok = policy_allows(s->policy, call->method, why, sizeof(why));
+	pthread_rwlock_unlock(&s->lock);
+	return ok ? 0 : refuse(call, why);
+}
+
+/* --- HTTP ----------------------------------------------------------------- */
+
+static int rpc(struct http_request *rq, void *context)
+{
+	struct agent_server *s = context;
+	const struct buf *body = http_request_body(rq);
+	CLEANUP_BUF struct buf out = BUF_INIT(2 * VA_XML_MAX);
+	struct va_call tmpl = {
+		.caller = http_request_caller(rq),
+		.call_id = http_request_header(rq, "Virtagent-Call"),
+		.cancel_fd = http_request_cancel_fd(rq),
+		.context = &s->ctx,
+	};
+	int r = codec_dispatch(s->registry, buf_data(body), buf_len(body), &tmpl,
+			       &out);
+
+	if (r < 0)
+		return r;
+	return http_respond(rq, 200, "text/xml", buf_data(&out), buf_len(&out));
+}
+
+static const struct http_route routes[] = {
+	{ .method = "POST", .path = "/RPC2", .body = HTTP_BODY_BUFFER,
+	  .max_body = VA_XML_MAX, .handle = rpc },
+};
+
+/* --- the main thread ------------------------------------------------------ */
+
+static void adopt(struct agent_server *s, int fd, const struct ipc_stream *st)
+{
+	static struct log_limit limit = LOG_LIMIT_INIT;
+	struct va_caller caller = { .cred = st->cred, .stream = st->stream,
+				    .remote = st->remote };
+	int r = http_server_adopt(s->http, fd, &caller);
+
+	if (r < 0)
+		log_ratelimited(&limit, LOG_LVL_WARNING,
+				"stream %u was closed: %s (at most %u connections)",
+				st->stream, strerror(-r),
+				VA_HTTP_CONNECTIONS_MAX);
+}
+
+static void on_stream(struct agent_server *s, struct ipc_msg *m)
+{
+	struct ipc_stream st;
+
+	if (ipc_get_stream(&m->body, &st) < 0 || m->nfds != 1)
+		return;
+	adopt(s, take_fd(m->fds[0]), &st);
+	(void)ipc_send_u64(s->ipc_fd, IPC_TAKEN, st.ticket);
+}
+
+static void on_log(struct ipc_msg *m)
+{
+	uint8_t level;
+	const char *text;
+
+	if (buf_get_u8(&m->body, &level) < 0 || level > LOG_LVL_DEBUG)
+		return;
+	text = buf_cstr(&m->body);
+	if (text)
+		agent_log_add((enum log_level)level, text);
+}
+
+static int read_policy(struct agent_server *s, char *err, size_t err_size)
+{
+	struct policy *new = NULL, *old;
+	struct conf conf;
+	int r = agent_conf_read(s->options, &conf, err, err_size);
+
+	if (r < 0)
+		return r;
+	r = policy_new(&conf, "guest", NULL, &new, err, err_size);
+	conf_done(&conf);
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&s->lock);
+	old = s->policy;
+	s->policy = new;
+	pthread_rwlock_unlock(&s->lock);
+	policy_free(old);
+	return 0;
+}
+
+static void reload(struct agent_server *s)
+{
+	char err[512];
+
+	agent_log_reopen();
+	if (read_policy(s, err, sizeof(err)) < 0)
+		log_error("the policy stays as it was: %s", err);
+	else
+		log_info("the policy was read anew");
+}
+
+/* false = the endpoint is gone. */
+static bool ipc_input(struct agent_server *s)
+{
+	CLEANUP_IPC_MSG struct ipc_msg m = IPC_MSG_INIT;
+	int r = ipc_recv(s->ipc_fd, &m);
+	uint64_t number;
+
+	if (r != 1)
+		return r == -EAGAIN || r == -EBADMSG || r == -ENOMEM;
+	if (m.type == IPC_PING && buf_get_u64(&m.body, &number) == 0)
+		(void)ipc_send_u64(s->ipc_fd, IPC_PONG, number);
+	else if (m.type == IPC_STREAM)
+		on_stream(s, &m);
+	else if (m.type == IPC_SPAWNER && m.nfds == 1)
+		spawn_client_attach(s->ctx.spawn, take_fd(m.fds[0]));
+	else if (m.type == IPC_LOG)
+		on_log(&m);
+	else if (m.type == IPC_RELOAD)
+		reload(s);
+	return true;
+}
+
+/* --- alone, behind `virtproxy -g` ------------------------------------------ */
+
+/* Who dialled, from the address that virtproxy's end is bound to
+ * (virtproxy.h); anyone may bind such a name, so only our own user's counts. */
+static void stream_of_peer(int fd, struct ipc_stream *st)
+{
+	unsigned long by, stream, uid, gid, pid;
+	char name[108];
+
+	*st = (struct ipc_stream){ .cred = PEER_CRED_UNKNOWN };
+	if (sock_peer_cred(fd, &st->cred) < 0 ||
+	    (st->cred.uid != 0 && st->cred.uid != geteuid()) ||
+	    sock_peer_name(fd, name, sizeof(name)) < 0 ||
+	    sscanf(name, "virtproxy/%lu/%lu/%lu/%lu/%lu", &by, &stream, &uid, &gid,
+		   &pid) != 5)
+		return;
+	st->remote = true;
+	st->stream = (uint32_t)stream;
+	st->cred = (struct peer_cred){ (uid_t)uid, (gid_t)gid, (pid_t)pid };
+}
+
+static void accept_one(struct agent_server *s)
+{
+	struct ipc_stream st;
+	int fd = sock_accept(s->options->server_fd);
+
+	if (fd < 0)
+		return;
+	stream_of_peer(fd, &st);
+	adopt(s, fd, &st);
+}
+
+static int own_spawner(struct agent_server *s)
+{
+	int ctl[2], srv[2], r = ipc_pair(ctl);
+
+	s->spawner_at = clock_now();
+	if (r < 0)
+		return r;
+	r = ipc_pair(srv);
+	if (r < 0) {
+		close(ctl[0]);
+		close(ctl[1]);
+		return r;
+	}
+	r = agent_role_start(s->options, "spawner", ctl[1]);
+	if (s->spawner_ctl >= 0)
+		close(s->spawner_ctl);
+	s->spawner_ctl = ctl[0];
+	if (r >= 0)
+		r = ipc_send(ctl[0], IPC_SERVER, NULL, &srv[1], 1);
+	close(ctl[1]);
+	close(srv[1]);
+	if (r < 0)
+		close(srv[0]);
+	else
+		spawn_client_attach(s->ctx.spawn, srv[0]);
+	return r;
+}
+
+/* --- the loop ------------------------------------------------------------- */
+
+/* false = to end. */
+static bool on_signal(struct agent_server *s)
+{
+	struct signalfd_siginfo si;
+
+	if (read(s->signal_fd, &si, sizeof(si)) != sizeof(si))
+		return true;
+	if (si.ssi_signo == SIGCHLD)
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+	else if (si.ssi_signo == SIGHUP && s->ipc_fd < 0)
+		reload(s);
+	/* With an endpoint, that one is told to end and tells us. */
+	return s->ipc_fd >= 0 || si.ssi_signo != SIGTERM;
+}
+
+static void serve(struct agent_server *s)
+{
+	bool alone = s->ipc_fd < 0, go_on = true;
+
+	while (go_on) {
+		struct pollfd p[] = {
+			{ alone ? s->options->server_fd : s->ipc_fd, POLLIN, 0 },
+			{ s->signal_fd, POLLIN, 0 },
+			{ spawn_client_fd(s->ctx.spawn), POLLIN, 0 },
+		};
+
+		if (poll(p, 3, alone && p[2].fd < 0 ? SPAWNER_PAUSE_MS : -1) < 0)
+			continue;
+		if (p[0].revents && alone)
+			accept_one(s);
+		else if (p[0].revents)
+			go_on = ipc_input(s);
+		if (p[1].revents && go_on)
+			go_on = on_signal(s);
+		if (p[2].revents)
+			spawn_client_input(s->ctx.spawn);
+		if (alone && spawn_client_fd(s->ctx.spawn) < 0 &&
+		    clock_now() - s->spawner_at >
+			    SPAWNER_PAUSE_MS * NSEC_PER_MSEC)
+			(void)own_spawner(s);
+	}
+}
+
+static int block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	/* Before the first thread: they inherit it. */
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int server_init(struct agent_server *s, char *err, size_t err_size)
+{
+	const struct http_config http = {
+		.routes = routes,
+		.nroutes = sizeof(routes) / sizeof(routes[0]),
+		.max_connections = VA_HTTP_CONNECTIONS_MAX,
+		.request_timeout_s = VA_HTTP_REQUEST_S,
+		.context = s,
+	};
+	int r;
+
+	pthread_rwlock_init(&s->lock, NULL);
+	r = read_policy(s, err, err_size);
+	if (r < 0)
+		return r;
+	s->signal_fd = block_signals();
+	r = guest_context_init(&s->ctx);
+	if (r < 0 || s->signal_fd < 0 || codec_global_init() < 0)
+		return -EIO;
+	s->ctx.allowed = allowed;
+	s->ctx.check_path = check_path;
+	s->ctx.server = s;
+	s->ctx.spawn = spawn_client_new();
+	s->registry = codec_registry_new(s->ctx.families, s->ctx.nfamilies, guard,
+					 audit_call);
+	s->http = http_server_new(&http);
+	return s->ctx.spawn && s->registry && s->http ? 0 : -ENOMEM;
+}
+
+int agent_server_main(const struct agent_options *o, int ipc_fd)
+{
+	static struct agent_server s; /* methods may outlive this function */
+	pid_t parent = getppid();
+	char err[512] = "";
+	int r;
+
+	/* A server that hangs does not see the end of its pair. */
+	prctl(PR_SET_PDEATHSIG, ipc_fd >= 0 ? SIGKILL : SIGTERM);
+	if (getppid() != parent)
+		return 0;
+	s = (struct agent_server){ .options = o, .ipc_fd = ipc_fd,
+				   .signal_fd = -1, .spawner_ctl = -1 };
+	r = server_init(&s, err, sizeof(err));
+	if (r < 0) {
+		log_error("the server cannot start: %s", err[0] ? err : strerror(-r));
+		return 1;
+	}
+	agent_log_queue();
+	if (ipc_fd < 0) {
+		fd_set_nonblock(o->server_fd, true);
+		fd_set_cloexec(o->server_fd, true);
+		r = own_spawner(&s);
+		if (r < 0)
+			log_warning("programs cannot be started: %s", strerror(-r));
+	}
+	serve(&s);
+	agent_log_flush(FLUSH_MS);
+	_exit(0);
+}

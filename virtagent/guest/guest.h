@@ -1,0 +1,84 @@
+/*
+ * guest.h - what the guest's method families share
+ *
+ * A family is a file with a constant array of rows; families.c lists them.  A
+ * handler finds the agent's state in call->context.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_GUEST_H
+#define VA_GUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtagent/agent_spawn.h"
+#include "virtagent/method.h"
+
+#define GUEST_ID_SIZE 37u /* a UUID and its NUL */
+
+struct guest_context {
+	/* Made anew by each server process: the outcomes of calls are kept in
+	 * its memory, so a replaced server is another agent (exit 11). */
+	char agent_id[GUEST_ID_SIZE];
+	/* The kernel's; "" where it has none. */
+	char boot_id[GUEST_ID_SIZE];
+	struct spawn_client *spawn;
+	const struct va_family *families;
+	size_t nfamilies;
+	/* May a caller run that row, by this guest's policy? */
+	bool (*allowed)(struct guest_context *ctx, const struct va_method *m);
+	/* May the call reach what lies there?  0, or -EPERM with its fault. */
+	int (*check_path)(struct va_call *call, const char *real_path);
+	void *server; /* the server's own state, for its hooks */
+};
+
+static inline struct guest_context *guest_context(const struct va_call *call)
+{
+	return call->context;
+}
+
+/* Fills in the ids; 0 or a negative errno. */
+int guest_context_init(struct guest_context *ctx);
+
+/* All families; the count is in *n. */
+const struct va_family *guest_families(size_t *n);
+
+/* The families' rows, by file. */
+extern const struct va_family guest_agent_family;
+extern const struct va_family guest_getfile_family;
+extern const struct va_family guest_dmesg_family;
+extern const struct va_family guest_shutdown_family;
+extern const struct va_family guest_original_family;
+
+/* --- code that several rows share ---------------------------------------- */
+
+/* Adds a member, remembering the first failure in *r. */
+void guest_set(struct va_value *s, const char *name, struct va_value *item,
+	       int *r);
+
+struct guest_piece {
+	void *data; /* malloc'ed */
+	size_t len;
+	uint64_t size; /* of the file; for /proc and /sys files what is known */
+	bool eof;
+	int64_t mtime; /* seconds since 1970 */
+};
+
+/* At most max bytes of a plain file from offset; on failure the fault is set.
+ * See getfile.c for what is refused. */
+int guest_read_file(struct va_call *call, const char *path, uint64_t offset,
+		    size_t max, struct guest_piece *ret);
+
+/* The last max bytes of the kernel's messages, without level prefixes, as
+ * malloc'ed text; *cut: there were more. */
+int guest_read_dmesg(struct va_call *call, size_t max, char **ret, size_t *len,
+		     bool *cut);
+
+/* Starts a halt, powerdown or reboot that begins after the reply has left. */
+int guest_power(struct va_call *call, const char *mode, const char **ret_mode);
+
+/* {version, methods} of the original, or the whole of guest.capabilities. */
+int guest_original_capabilities(struct va_call *call, struct va_value **ret);
+
+#endif

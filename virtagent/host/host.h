@@ -1,0 +1,56 @@
+/*
+ * host.h - what the host's methods may use
+ *
+ * The methods know guests, events and time by this context only; they include
+ * neither HTTP nor codec nor transport.  The operations are callable from any
+ * thread and return within a bounded time.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_HOST_HOST_H
+#define VA_HOST_HOST_H
+
+#include <stddef.h>
+
+#include "virtagent/host/events.h"
+#include "virtagent/method.h"
+#include "virtagent/value.h"
+
+struct host_ops {
+	/*
+	 * An array of facts (structs) of all guests, or of the one named ONLY;
+	 * with details: everything that is known.  -ENOENT: no such guest,
+	 * -ETIMEDOUT: the daemon is busy.
+	 */
+	int (*guests)(void *arg, const char *only, bool details,
+		      struct va_value **ret);
+};
+
+struct host_context {
+	const struct host_ops *ops;
+	void *arg;
+	struct events *events;
+	const struct va_family *families; /* all that this server has */
+	size_t nfamilies;
+	char hostname[256];
+	double started; /* wall clock */
+};
+
+static inline struct host_context *host_context(const struct va_call *call)
+{
+	return call->context;
+}
+
+/* The families, one per file. */
+extern const struct va_family host_basic_family;
+extern const struct va_family host_guests_family;
+extern const struct va_family host_events_family;
+extern const struct va_family host_original_family;
+
+/* Shared with the original's names. */
+int host_ping(struct va_call *call, struct va_value **ret);
+int host_hello(struct va_call *call, struct va_value **ret);
+/* An array of the names of all methods. */
+struct va_value *host_method_names(const struct host_context *h);
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * store.h - what va-hostd keeps on disk, and the only place that knows SQLite
+ *
+ * A store has a thread of its own, so that a slow disk delays neither the event
+ * loop nor a guest.  The calls below that are marked "store's thread" run there,
+ * by way of loop_post() or loop_call() on store_loop().
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_HOST_STORE_H
+#define VA_HOST_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/loop.h"
+
+struct store;
+
+/* Strings are the caller's when given, and the store's when read: valid within
+ * the callback. */
+struct store_event {
+	uint64_t seq;
+	int64_t time_ms; /* wall clock */
+	const char *guest;
+	const char *name;
+	const char *data; /* JSON */
+	const char *agent; /* who numbered it, or NULL */
+	int64_t agent_seq;
+};
+
+/*
+ * Opens (or makes) the database and starts the thread.  A damaged or unwritable
+ * one is served read-only, and without any the store works in memory:
+ * store_trouble() then says why.  NULL with errno only for want of memory or
+ * threads.
+ */
+struct store *store_open(const char *path);
+/* Finishes what was posted, then closes. */
+void store_close(struct store *s);
+struct loop *store_loop(struct store *s);
+
+/* Store's thread.  Why nothing can be written now, or NULL. */
+const char *store_trouble(const struct store *s);
+
+/*
+ * Store's thread.  Keeps an event and numbers it.  What cannot be written to
+ * disk is kept in memory until it can (at most STORE_MISSED_MAX) unless must_last,
+ * which gives a negative errno then.  -EEXIST: (guest, agent, agent_seq) is kept
+ * already, ev->seq says where.
+ */
+#define STORE_MISSED_MAX 4096u
+int store_event_add(struct store *s, struct store_event *ev, bool must_last);
+/* Store's thread.  Numbers never repeat; the last one given. */
+uint64_t store_event_last(const struct store *s);
+/*
+ * Store's thread.  Calls fn for events after since, of one guest or all (NULL),
+ * in order, at most limit, until fn returns non-zero.  0 or a negative errno.
+ */
+int store_event_read(struct store *s, uint64_t since, const char *guest,
+		     unsigned limit,
+		     int (*fn)(void *arg, const struct store_event *ev),
+		     void *arg);
+/* Store's thread.  Drops events older than before_ms and all but the last count
+ * ones. */
+int store_event_trim(struct store *s, int64_t before_ms, uint64_t count);
+
+#endif
