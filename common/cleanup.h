@@ -16,7 +16,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define CLEANUP(fn) __attribute__((cleanup(fn)))
+/* Unused: some variables are there only to be cleaned up; clang minds. */
+#define CLEANUP(fn) __attribute__((cleanup(fn), unused))
 
 /* Defines fn_p(T **p), for use as CLEANUP(fn_p), out of a destructor fn(T *). */
 #define DEFINE_CLEANUP(T, fn)                                                  \
