@@ -29,12 +29,14 @@
 #include "common/clock.h"
 #include "virtagent/audit.h"
 #include "virtagent/agent_conf.h"
+#include "virtagent/agent_form.h"
 #include "virtagent/agent_ipc.h"
 #include "virtagent/agent_log.h"
 #include "virtagent/agent_spawn_client.h"
 #include "virtagent/codec.h"
 #include "virtagent/fault.h"
 #include "virtagent/guest/guest.h"
+#include "virtagent/guest/jobs.h"
 #include "virtagent/http_server.h"
 #include "virtagent/limits.h"
 #include "virtagent/policy.h"
@@ -89,6 +91,23 @@ static int check_path(struct va_call *call, const char *real_path)
 	return ok ? 0 : refuse(call, why);
 }
 
+static int check_user(struct va_call *call, const char *user)
+{
+	struct agent_server *s = guest_context(call)->server;
+	char why[256];
+	bool ok;
+
+	pthread_rwlock_rdlock(&s->lock);
+	ok = policy_allows_user(s->policy, user, why, sizeof(why));
+	pthread_rwlock_unlock(&s->lock);
+	return ok ? 0 : refuse(call, why);
+}
+
+static bool row_allowed(const struct va_call *call, const struct va_method *m)
+{
+	return allowed(guest_context(call), m);
+}
+
 static int guard(struct va_call *call)
 {
 	struct guest_context *ctx = guest_context(call);
@@ -129,7 +148,22 @@ static int rpc(struct http_request *rq, void *context)
 	return http_respond(rq, 200, "text/xml", buf_data(&out), buf_len(&out));
 }
 
+void agent_server_context(void *route_context, struct codec_registry **registry,
+			  struct va_call *call)
+{
+	struct agent_server *s = route_context;
+
+	*registry = s->registry;
+	call->context = &s->ctx;
+}
+
 static const struct http_route routes[] = {
+	{ .method = "GET", .path = "/file", .handle = agent_file_get },
+	{ .method = "PUT", .path = "/file", .body = HTTP_BODY_STREAM,
+	  .handle = agent_file_put, .piece = agent_file_piece,
+	  .end = agent_file_end },
+	{ .method = "GET", .path = "/exec", .handle = agent_exec_get },
+	{ .method = "GET", .path = "/jobs/*", .handle = agent_job_get },
 	{ .method = "POST", .path = "/RPC2", .body = HTTP_BODY_BUFFER,
 	  .max_body = VA_XML_MAX, .handle = rpc },
 };
@@ -366,12 +400,16 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 		return -EIO;
 	s->ctx.allowed = allowed;
 	s->ctx.check_path = check_path;
+	s->ctx.check_user = check_user;
 	s->ctx.server = s;
 	s->ctx.spawn = spawn_client_new();
+	s->ctx.jobs = s->ctx.spawn ? jobs_new(s->ctx.spawn) : NULL;
 	s->registry = codec_registry_new(s->ctx.families, s->ctx.nfamilies, guard,
 					 audit_call);
+	if (s->registry)
+		codec_set_allowed(s->registry, row_allowed);
 	s->http = http_server_new(&http);
-	return s->ctx.spawn && s->registry && s->http ? 0 : -ENOMEM;
+	return s->ctx.jobs && s->registry && s->http ? 0 : -ENOMEM;
 }
 
 int agent_server_main(const struct agent_options *o, int ipc_fd)

@@ -15,6 +15,8 @@
 #include "virtagent/agent_spawn.h"
 #include "virtagent/method.h"
 
+struct jobs;
+
 #define GUEST_ID_SIZE 37u /* a UUID and its NUL */
 
 struct guest_context {
@@ -30,6 +32,9 @@ struct guest_context {
 	bool (*allowed)(struct guest_context *ctx, const struct va_method *m);
 	/* May the call reach what lies there?  0, or -EPERM with its fault. */
 	int (*check_path)(struct va_call *call, const char *real_path);
+	/* May programs run as that user?  0, or -EPERM with its fault. */
+	int (*check_user)(struct va_call *call, const char *user);
+	struct jobs *jobs; /* programs that callers started (jobs.h) */
 	void *server; /* the server's own state, for its hooks */
 };
 
@@ -50,6 +55,12 @@ extern const struct va_family guest_getfile_family;
 extern const struct va_family guest_dmesg_family;
 extern const struct va_family guest_shutdown_family;
 extern const struct va_family guest_original_family;
+extern const struct va_family guest_files_read_family;
+extern const struct va_family guest_files_change_family;
+extern const struct va_family guest_put_family;
+extern const struct va_family guest_exec_family;
+extern const struct va_family guest_facts_family;
+extern const struct va_family guest_facts_system_family;
 
 /* --- code that several rows share ---------------------------------------- */
 

@@ -1,0 +1,37 @@
+/*
+ * exec_session.h - this terminal, joined to a program in the guest
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_CLIENT_EXEC_SESSION_H
+#define VA_CLIENT_EXEC_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "virtagent/client/client.h"
+
+struct exec_session {
+	const struct client *cl;
+	const char *who;   /* the guest, for messages */
+	int fd;		   /* the socket after the Upgrade */
+	struct buf *extra; /* bytes that came behind the 101 */
+	bool tty;	   /* put our terminal into raw mode */
+	bool no_stdin;
+	uint64_t deadline_ns;
+	/* out */
+	uint32_t job, pid;
+};
+
+/* va-client's own failures while running a program. */
+#define EXEC_OWN_FAILURE 125
+
+/*
+ * Pumps until the program ends.  Returns the exit status to pass on: the
+ * program's own (128 + signal), 126 or 127 when it could not be started, 124 when
+ * the deadline passed or its time limit ended it, 125 for a failure of ours.
+ */
+int exec_session_run(struct exec_session *s);
+
+#endif
