@@ -27,16 +27,10 @@ static struct va_value *method_list(struct guest_context *ctx, bool names_only)
 	for (size_t f = 0; r == 0 && f < ctx->nfamilies; f++) {
 		for (size_t i = 0; r == 0 && i < ctx->families[f].count; i++) {
 			const struct va_method *m = &ctx->families[f].methods[i];
-			struct va_value *item = va_string(m->name);
+			struct va_value *item =
+				names_only ? va_string(m->name) :
+					     va_method_value(m, ctx->allowed(ctx, m));
 
-			if (!names_only) {
-				struct va_value *row = va_struct();
-
-				guest_set(row, "name", item, &r);
-				guest_set(row, "allowed",
-					  va_bool(ctx->allowed(ctx, m)), &r);
-				item = row;
-			}
 			if (va_append(list, item) < 0)
 				r = -ENOMEM;
 		}
