@@ -44,8 +44,10 @@ struct http_route {
 struct http_config {
 	const struct http_route *routes;
 	size_t nroutes;
-	unsigned max_connections;
-	unsigned request_timeout_s; /* to receive a request's head and body */
+	unsigned max_connections;   /* 0 = VA_HTTP_CONNECTIONS_MAX */
+	unsigned max_per_guest;	    /* with the same caller.guest; 0 = no limit */
+	unsigned request_timeout_s; /* to receive a request's head and buffered
+				       body; 0 = VA_HTTP_REQUEST_S */
 	void *context;
 };
 
@@ -54,7 +56,8 @@ struct http_server *http_server_new(const struct http_config *cfg);
 void http_server_free(struct http_server *s);
 /*
  * Adopts a connected socket (closed on failure too); caller is copied, with the
- * guest's name.  -EMFILE at max_connections.
+ * guest's name.  At a limit the connection that has been without a request for
+ * longest is closed to make room; -EMFILE when all are busy.
  */
 int http_server_adopt(struct http_server *s, int fd,
 		      const struct va_caller *caller);
@@ -102,8 +105,14 @@ int http_respond_stream(struct http_request *rq, unsigned status,
 			const char *type, int64_t length,
 			ssize_t (*read)(void *arg, void *buf, size_t max),
 			void (*done)(void *arg), void *arg);
-/* 101 with the given Upgrade token; run(arg, fd, ...) then owns the socket's
- * bytes (extra: what was received already) on this thread. */
+/*
+ * 101 with the given Upgrade token; run(arg, fd, ...) then owns the socket's
+ * bytes (extra: what was received already) on this thread.  The socket does not
+ * block and is closed after run(); at the server's end it is shut down under
+ * run(), which must then return.  run() is not called when the client left before
+ * the 101: free arg by way of http_request_set_data() where that matters (the
+ * request and its data end before run() starts).
+ */
 int http_respond_upgrade(struct http_request *rq, const char *token,
 			 void (*run)(void *arg, int fd, const void *extra,
 				     size_t extra_len),
