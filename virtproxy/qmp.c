@@ -1,0 +1,256 @@
+/*
+ * qmp.c - hints from QEMU's monitor, when there is one to ask (R30, R33)
+ *
+ * Nothing here decides whether a session lives.  The hints are:
+ *
+ *	STOP		the VM pauses: its silence is no reason to reconnect.  If
+ *			it stopped because it migrates away, the channel is frozen:
+ *			what QEMU still hands out was received by the new host too.
+ *	RESUME		it runs here (again).
+ *	RESET		the guest reboots; its agent will say so itself.
+ *	VSERPORT_CHANGE	the guest opened or closed a port.
+ *
+ * Messages are JSON objects, one per line.  Of each, only members with a string
+ * value are looked at, found by a scanner that does not recurse.  The other end
+ * is QEMU, which a hostile guest may have taken over: lines are bounded.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/buf.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/sock.h"
+#include "virtproxy/endpoint.h"
+
+#define QMP_LINE_MAX 65536u
+#define QMP_RETRY (2 * NSEC_PER_SEC)
+#define ASK_CAPABILITIES "{\"execute\":\"qmp_capabilities\"}\n"
+#define ASK_STATUS "{\"execute\":\"query-status\"}\n"
+
+struct vp_qmp {
+	struct vp_endpoint *ep;
+	char *path;
+	int fd;
+	struct loop_fd *src;
+	struct loop_timer *retry;
+	struct buf in;
+	bool complained;
+};
+
+/* Behind the string that starts at p (a quote); NULL when it has no end. */
+static const char *skip_string(const char *p)
+{
+	for (p++; *p && *p != '"'; p++)
+		if (*p == '\\' && p[1])
+			p++;
+	return *p ? p + 1 : NULL;
+}
+
+/* Copies the string at p without its quotes; escapes are left as they are. */
+static void copy_string(const char *p, const char *end, char *to, size_t size)
+{
+	size_t n = (size_t)(end - p) - 2;
+
+	if (n >= size)
+		n = size - 1;
+	memcpy(to, p + 1, n);
+	to[n] = 0;
+}
+
+/*
+ * The string value of a member "key" at the given depth of the object text
+ * (1 = of the message itself).  False when there is none.
+ */
+static bool find_member(const char *text, int depth, const char *key, char *to,
+			size_t size)
+{
+	char name[32];
+	int level = 0;
+
+	for (const char *p = text; p && *p; p++) {
+		const char *end;
+
+		if (*p == '{' || *p == '[')
+			level++;
+		else if (*p == '}' || *p == ']')
+			level--;
+		if (*p != '"')
+			continue;
+		end = skip_string(p);
+		if (!end)
+			return false;
+		copy_string(p, end, name, sizeof(name));
+		p = end;
+		p += strspn(p, " \t");
+		if (*p == ':' && level == depth && strcmp(name, key) == 0) {
+			p++;
+			p += strspn(p, " \t");
+			end = *p == '"' ? skip_string(p) : NULL;
+			if (end)
+				copy_string(p, end, to, size);
+			return end != NULL;
+		}
+		p--; /* the loop looks at what follows the string */
+	}
+	return false;
+}
+
+static void ask(struct vp_qmp *q, const char *what)
+{
+	/* A few dozen bytes into an empty socket: all or a dead monitor. */
+	if (write(q->fd, what, strlen(what)) < 0)
+		log_debug("%s: QMP: %s", q->ep->label, strerror(errno));
+}
+
+static void hint_stop(struct vp_qmp *q)
+{
+	q->ep->vm_paused = true;
+	ask(q, ASK_STATUS);
+}
+
+static void hint_resume(struct vp_qmp *q)
+{
+	q->ep->vm_paused = false;
+	endpoint_freeze(q->ep, false, "the VM runs here");
+}
+
+static void hint_reset(struct vp_qmp *q)
+{
+	ctl_event(q->ep, "event guest reset");
+}
+
+static void hint_port(struct vp_qmp *q)
+{
+	ctl_event(q->ep, "event guest port-change");
+}
+
+static const struct {
+	const char *event;
+	void (*fn)(struct vp_qmp *q);
+} hints[] = {
+	{ "STOP", hint_stop },	 { "RESUME", hint_resume },
+	{ "RESET", hint_reset }, { "VSERPORT_CHANGE", hint_port },
+};
+
+static void take_line(struct vp_qmp *q, const char *line)
+{
+	char word[64];
+
+	if (find_member(line, 1, "event", word, sizeof(word))) {
+		log_debug("%s: QMP: %s", q->ep->label, word);
+		for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
+			if (strcmp(word, hints[i].event) == 0)
+				hints[i].fn(q);
+	} else if (find_member(line, 2, "status", word, sizeof(word))) {
+		/* The answer to query-status. */
+		q->ep->vm_paused = strcmp(word, "running") != 0;
+		if (strcmp(word, "postmigrate") == 0 ||
+		    strcmp(word, "finish-migrate") == 0)
+			endpoint_freeze(q->ep, true, "the VM migrates away");
+		else if (!q->ep->vm_paused)
+			endpoint_freeze(q->ep, false, "the VM runs here");
+	}
+}
+
+static void disconnect(struct vp_qmp *q)
+{
+	loop_fd_free(q->src);
+	q->src = NULL;
+	if (q->fd >= 0)
+		close(q->fd);
+	q->fd = -1;
+	buf_reset(&q->in);
+	q->ep->vm_paused = false;
+	loop_timer_in(q->retry, QMP_RETRY);
+}
+
+static void on_qmp(int fd, unsigned events, void *arg)
+{
+	struct vp_qmp *q = arg;
+	ssize_t n = buf_read_fd(&q->in, fd, QMP_LINE_MAX);
+
+	while (n > 0) {
+		const uint8_t *data = buf_data(&q->in);
+		const uint8_t *end = memchr(data, '\n', buf_len(&q->in));
+		CLEANUP_FREE char *line = NULL;
+
+		if (!end)
+			break;
+		line = strndup((const char *)data, (size_t)(end - data));
+		buf_consume(&q->in, (size_t)(end - data) + 1);
+		if (line)
+			take_line(q, line);
+	}
+	if (n <= 0 && n != -EAGAIN)
+		disconnect(q);
+	endpoint_pump(q->ep);
+}
+
+static void on_retry(void *arg)
+{
+	struct vp_qmp *q = arg;
+	int fd = sock_unix_connect(q->path);
+
+	if (fd >= 0)
+		q->src = loop_fd_new(q->ep->loop, fd, LOOP_READ, on_qmp, q);
+	if (!q->src) {
+		if (!q->complained)
+			log_info("%s: QMP socket %s: %s", q->ep->label, q->path,
+				 strerror(fd < 0 ? -fd : errno));
+		q->complained = true;
+		if (fd >= 0)
+			close(fd);
+		loop_timer_in(q->retry, QMP_RETRY);
+		return;
+	}
+	q->complained = false;
+	q->fd = fd;
+	ask(q, ASK_CAPABILITIES);
+	ask(q, ASK_STATUS);
+}
+
+struct vp_qmp *qmp_new(struct vp_endpoint *ep, const char *path)
+{
+	struct vp_qmp *q = calloc(1, sizeof(*q));
+
+	if (!q)
+		return NULL;
+	q->ep = ep;
+	q->fd = -1;
+	buf_init(&q->in, QMP_LINE_MAX);
+	q->path = strdup(path);
+	q->retry = loop_timer_new(ep->loop, on_retry, q);
+	if (!q->path || !q->retry) {
+		qmp_free(q);
+		errno = ENOMEM;
+		return NULL;
+	}
+	loop_timer_in(q->retry, 0);
+	return q;
+}
+
+void qmp_free(struct vp_qmp *q)
+{
+	if (!q)
+		return;
+	loop_fd_free(q->src);
+	if (q->fd >= 0)
+		close(q->fd);
+	loop_timer_free(q->retry);
+	buf_done(&q->in);
+	free(q->path);
+	free(q);
+}
+
+const char *qmp_word(const struct vp_qmp *q)
+{
+	return !q ? "off" : q->fd >= 0 ? "connected" : "waiting";
+}
