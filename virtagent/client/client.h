@@ -132,6 +132,8 @@ extern const struct verb verb_cat, verb_dmesg;
 extern const struct verb verb_monitor;
 extern const struct verb verb_get, verb_put, verb_cp;
 extern const struct verb verb_ls, verb_stat, verb_rm, verb_mkdir;
+extern const struct verb verb_exec, verb_shell, verb_attach;
+extern const struct verb verb_jobs, verb_kill;
 extern const struct verb verb_ps, verb_df, verb_ip;
 extern const struct verb verb_shutdown, verb_reboot, verb_halt, verb_suspend;
 extern const struct verb verb_events, verb_event_send;

@@ -242,12 +242,12 @@ static bool same_beginning(const struct transfer *t, const char *remote, int fd,
 		va_value_free(params);
 		return false;
 	}
-	if (va_append(params, va_int((int64_t)n)))
+	if (va_append(params, va_int(0)) || va_append(params, va_int((int64_t)n)))
 		va_value_free(take_ptr(params));
 	if (rpc_try(t->rpc, "guest.checksum", RPC_IDEMPOTENT, params, &v))
 		return false;
 	return member_int(v, "bytes", -1) == (int64_t)n &&
-	       strcmp(member_text(v, "digest"), hex) == 0;
+	       strcmp(member_text(v, "sha256"), hex) == 0;
 }
 
 int transfer_get(const struct transfer *t, struct local_file *to, uint64_t have)
