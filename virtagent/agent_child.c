@@ -32,6 +32,8 @@
 #define CHILD_START_NS (10 * NSEC_PER_SEC)
 /* A timer this late means that this process did not run either. */
 #define CHILD_LATE_NS (300 * NSEC_PER_MSEC)
+/* Between the end of the pair and SIGCHLD. */
+#define CHILD_END_NS (50 * NSEC_PER_MSEC)
 /* Having worked this long, its next loss is no crash loop. */
 #define CHILD_HEALTHY_NS NSEC_PER_SEC
 #define CHILD_BACKOFF_NS (100 * NSEC_PER_MSEC)
@@ -51,6 +53,7 @@ struct agent_child {
 	uint64_t pings;
 	unsigned failures;
 	bool answered; /* since it was started */
+	bool ended; /* its end of the pair is closed */
 	bool reaped;
 };
 
@@ -129,7 +132,7 @@ int agent_child_run(struct agent_child *c)
 		return r;
 	}
 	c->pid = r;
-	c->answered = c->reaped = false;
+	c->answered = c->ended = c->reaped = false;
 	c->heard = c->up_since = c->next_ping = now;
 	ping(c, now);
 	c->ops.started(c->arg);
@@ -184,17 +187,14 @@ static void child_ended(struct agent_child *c, int status)
 	child_lost(c, why);
 }
 
-/* The pair has ended: the child has died, as a rule. */
+/* The pair has ended: the child has died, as a rule, and how is known a moment
+ * later. */
 static void child_eof(struct agent_child *c)
 {
-	int status;
-
-	if (waitpid(c->pid, &status, WNOHANG) == c->pid) {
-		c->reaped = true;
-		child_ended(c, status);
-	} else {
-		child_lost(c, "closed its connection");
-	}
+	loop_fd_free(c->src);
+	c->src = NULL;
+	c->ended = true;
+	arm(c, clock_now() + CHILD_END_NS);
 }
 
 static void child_input(int fd, unsigned events, void *arg)
@@ -223,6 +223,10 @@ static void heartbeat(struct agent_child *c)
 {
 	uint64_t now = clock_now(), silent;
 
+	if (c->ended) {
+		child_lost(c, "closed its connection");
+		return;
+	}
 	if (!drain(c)) {
 		child_eof(c);
 		return;

@@ -291,6 +291,17 @@ bool forward_reap(struct vp_endpoint *ep)
 	return true;
 }
 
+void vp_endpoint_reset_accepted(struct vp_endpoint *ep, const char *service,
+				bool (*spare)(void *arg, uint32_t stream),
+				void *arg, const char *why)
+{
+	for (struct vp_conn *c = ep->conns; c; c = c->next)
+		if (!c->opener && !c->dialing && strcmp(c->service, service) == 0 &&
+		    !(spare && spare(arg, c->meta.stream)))
+			mark_broken(c, why);
+	endpoint_pump(ep);
+}
+
 /* A local client has connected: open a stream for it, or hang up. */
 static void take_client(struct vp_oforward *f, int fd)
 {
