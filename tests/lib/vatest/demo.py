@@ -25,7 +25,7 @@ For a guest of your own, give QEMU a port and put va-agent-static into the guest
       -device virtserialport,chardev=agent,name=org.virtagent.0,id=agent0
 
   in the guest:   va-agent                  (no virtio: -c isaserial-open:/dev/ttyS1:-)
-  on the host:    build/virtproxy -c unix-connect:/tmp/agent.sock:- \\
+  on the host:    build/virtproxy/virtproxy -c unix-connect:/tmp/agent.sock:- \\
                       -o virtagent:/tmp/rpc.sock:- &
                   build/va-client -G unix:/tmp/rpc.sock call guest.getfile /proc/meminfo
 """
