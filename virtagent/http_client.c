@@ -178,6 +178,18 @@ static bool may_be_repeated(const struct http_call *c)
 	return c->repeatable || !strcmp(c->method, "GET") || !strcmp(c->method, "HEAD");
 }
 
+/* libcurl calls this at least once a second. */
+static int on_progress(void *arg, curl_off_t dltotal, curl_off_t dlnow,
+		       curl_off_t ultotal, curl_off_t ulnow)
+{
+	struct transfer *t = arg;
+
+	if (!*t->call->cancel)
+		return 0;
+	t->error = -EINTR;
+	return 1;
+}
+
 /* Everything is set anew for each request; the connection is kept. */
 static int setup(struct transfer *t, const char *path, struct http_call *c)
 {
@@ -208,6 +220,11 @@ static int setup(struct transfer *t, const char *path, struct http_call *c)
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+	if (c->cancel) {
+		curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
+		curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, on_progress);
+		curl_easy_setopt(e, CURLOPT_XFERINFODATA, t);
+	}
 	if (!may_be_repeated(c))
 		curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
 	if (c->deadline_ns != CLOCK_NEVER)

@@ -9,6 +9,7 @@
 #ifndef VA_HTTP_CLIENT_H
 #define VA_HTTP_CLIENT_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,6 +49,9 @@ struct http_call {
 	 * to be dead.  libcurl does that by itself, also after the first copy was
 	 * sent whole; so every other POST or PUT gets a fresh connection. */
 	bool repeatable;
+	/* Blocking calls: non-zero ends the request with -EINTR, within a second
+	 * also when nothing moves.  A signal handler may set it.  NULL = none. */
+	const volatile sig_atomic_t *cancel;
 	/* out */
 	unsigned status;
 	enum http_progress progress;

@@ -7,7 +7,6 @@
 
 #include "virtagent/client/interrupt.h"
 
-#include <signal.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,6 +34,11 @@ void interrupt_catch(void)
 bool interrupt_seen(void)
 {
 	return seen != 0;
+}
+
+const volatile sig_atomic_t *interrupt_flag(void)
+{
+	return &seen;
 }
 
 int interrupt_status(void)

@@ -9,11 +9,14 @@
 #ifndef VA_CLIENT_INTERRUPT_H
 #define VA_CLIENT_INTERRUPT_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 void interrupt_catch(void);
 bool interrupt_seen(void);
+/* The flag itself, for struct http_call. */
+const volatile sig_atomic_t *interrupt_flag(void);
 /* The exit status a shell gives for the signal that came. */
 int interrupt_status(void);
 void interrupt_sleep_until(uint64_t when_ns);

@@ -61,10 +61,8 @@ int page_each(struct rpc *r, const char *method, const struct va_value *params,
 			if (fn(arg, va_item(items, i)) < 0)
 				return VAC_ERROR;
 		next = va_typeof(result) == VA_STRUCT ?
-			       va_member(result, "next") : NULL;
-		if (!next || va_typeof(next) == VA_NIL ||
-		    (va_typeof(next) == VA_STRING &&
-		     !*member_text(result, "next")))
+			       va_member(result, "cursor") : NULL;
+		if (!next || member_bool(result, "eof", true))
 			return VAC_OK;
 		if (!va_count(items))
 			return bad_page(r, method, "an empty page is not the last");

@@ -10,9 +10,8 @@
 
 /*
  * Calls a list method until its last page, and fn for each item.  The result is
- * an array (all there is), or a struct with one array member and "next", the
- * cursor of the next page ("" or absent = the last); the cursor goes behind
- * params (kept).  Exit code, the error said; a negative value of fn ends it and
+ * an array (all there is), or a struct with one array member, "eof" (false: there
+ * is more) and "cursor", which goes behind params (kept) then.  Exit code, the error said; a negative value of fn ends it and
  * gives VAC_ERROR.
  */
 int page_each(struct rpc *r, const char *method, const struct va_value *params,

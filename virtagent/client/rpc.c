@@ -28,6 +28,7 @@
 #include "common/clock.h"
 #include "common/str.h"
 #include "virtagent/client/ctl.h"
+#include "virtagent/client/interrupt.h"
 #include "virtagent/client/member.h"
 #include "virtagent/client/output.h"
 #include "virtagent/client/rpc_outcome.h"
@@ -43,6 +44,7 @@ struct rpc {
 	struct http_client *http;
 	struct va_value *capabilities;
 	bool capabilities_asked, checked, have_deadline;
+	bool deaf; /* to Ctrl-C */
 	uint64_t deadline_ns;
 	uint64_t refused; /* streams, before this call */
 	int fault;
@@ -97,6 +99,11 @@ const struct target *rpc_target(const struct rpc *r)
 	return &r->target;
 }
 
+const struct client *rpc_client(const struct rpc *r)
+{
+	return r->cl;
+}
+
 struct http_client *rpc_http(struct rpc *r)
 {
 	return r->http;
@@ -106,6 +113,11 @@ void rpc_set_deadline(struct rpc *r, uint64_t deadline_ns)
 {
 	r->deadline_ns = deadline_ns;
 	r->have_deadline = true;
+}
+
+void rpc_ignore_interrupt(struct rpc *r)
+{
+	r->deaf = true;
 }
 
 const char *rpc_error(const struct rpc *r)
@@ -204,6 +216,7 @@ static enum attempt attempt(struct rpc *r, const struct buf *body,
 		.reply = &reply,
 		.deadline_ns = deadline_ns,
 		.repeatable = repeatable,
+		.cancel = r->deaf ? NULL : interrupt_flag(),
 	};
 	int error;
 
@@ -230,6 +243,9 @@ static enum attempt attempt(struct rpc *r, const struct buf *body,
 	} else if (call.progress == HTTP_NOT_CONNECTED) {
 		*code = error == -EACCES || error == -EPERM ?
 				VAC_ERROR : VAC_NOT_CONNECTED;
+	} else if (error == -EINTR) {
+		rpc_set_error(r, "interrupted");
+		*code = interrupt_status();
 	} else if (error != -EMSGSIZE) {
 		return ATTEMPT_CUT;
 	}

@@ -36,6 +36,7 @@ int rpc_connect(const struct client *cl, enum target_side side,
 		const char *guest, struct rpc **ret);
 
 const struct target *rpc_target(const struct rpc *r);
+const struct client *rpc_client(const struct rpc *r);
 /* The kept connection, for GET and PUT; check first with rpc_check(). */
 struct http_client *rpc_http(struct rpc *r);
 /* Is somebody there?  0, or an exit code; says nothing itself. */
@@ -43,6 +44,9 @@ int rpc_check(struct rpc *r);
 /* Every call ends by then; the default is set at each call: -t or
  * CLIENT_CALL_NS from its start. */
 void rpc_set_deadline(struct rpc *r, uint64_t deadline_ns);
+
+/* Ctrl-C does not end its calls: for cleaning up after one. */
+void rpc_ignore_interrupt(struct rpc *r);
 
 /*
  * Calls; params is taken over.  VAC_OK with *ret (the caller's), or an exit

@@ -1,13 +1,15 @@
 /*
  * transfer.c - see transfer.h
  *
- * GET answers with X-Va-Size and X-Va-Mtime; a second request for the rest
- * (Range) counts only when both are still the same.  Files of /proc have size 0
- * and are read in one go.
+ * GET: a second request for the rest (Range) counts only when the file's size and
+ * X-Va-Mtime are still the same.  A file that has no size (/proc, /sys) cannot be
+ * taken up in the middle; it begins anew.
  *
- * PUT writes a temporary file in the guest that takes its name when the whole
- * body has arrived, so repeating it is harmless.  With resume the temporary file
- * has a fixed name and outlives a broken connection.
+ * PUT writes a partial file in the guest, beside the target, that takes the
+ * target's name when the whole body has arrived; so repeating it is harmless.
+ * The partial outlives a broken connection: guest.putstatus tells how much there
+ * is and its checksum.  Unless the user wants to go on later (resume), a put that
+ * failed throws it away.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -33,6 +35,7 @@
 #include "virtagent/fault.h"
 
 #define TRANSFER_TRIES 4
+#define PUT_FORGET_NS (2 * NSEC_PER_SEC)
 #define TRANSFER_ERROR_MAX 512 /* bytes of a refusal's text */
 
 struct get_state {
@@ -40,13 +43,21 @@ struct get_state {
 	unsigned status;
 	int fd;
 	uint64_t offset; /* of the next byte */
-	uint64_t size;	 /* as the first reply said; 0 = not known */
+	uint64_t size;	 /* as the first reply said */
 	char mtime[64];	 /* likewise */
 	bool known;	 /* size and mtime are set */
+	bool seekable;	 /* may begin anew */
 	bool counted;	 /* the progress knows the size */
 	struct buf error;
 	int local_error;
 };
+
+static bool still_there(const struct transfer *t)
+{
+	char why[256];
+
+	return target_check(rpc_target(t->rpc), why, sizeof(why), NULL) == 0;
+}
 
 /* What an HTTP status that is no success means. */
 static int status_exit(const struct transfer *t, unsigned status,
@@ -64,41 +75,61 @@ static int status_exit(const struct transfer *t, unsigned status,
 	return status == 404 ? VAC_FALSE : VAC_ERROR;
 }
 
-static uint64_t header_number(const struct transfer *t, const char *name,
-			      uint64_t dflt)
+static const char *header(const struct transfer *t, const char *name)
 {
 	const char *s = http_client_reply_header(rpc_http(t->rpc), name);
-	uint64_t n;
 
-	return s && !str_to_u64(s, INT64_MAX, &n) ? n : dflt;
+	return s ? s : "";
+}
+
+static int get_error(struct get_state *g, int error, const char *why)
+{
+	rpc_set_error(g->t->rpc, "%s", why);
+	return g->local_error = error;
+}
+
+/* The whole file comes instead of its rest: from the beginning, then. */
+static int begin_anew(struct get_state *g)
+{
+	if (!g->seekable || ftruncate(g->fd, 0) || lseek(g->fd, 0, SEEK_SET))
+		return get_error(g, -ESPIPE, "the connection broke, and the "
+				 "server cannot go on in the middle");
+	if (g->t->progress)
+		progress_back(g->t->progress, g->offset);
+	g->offset = 0;
+	g->known = false;
+	return 0;
 }
 
 /* The first reply tells what the file is; a later one must tell the same. */
 static int get_head(void *arg, unsigned status, int64_t length)
 {
 	struct get_state *g = arg;
-	const char *mtime;
-	uint64_t size;
+	uint64_t from = 0, to, size = length > 0 ? (uint64_t)length : 0;
+	char mtime[64];
+	int error = 0;
 
 	g->status = status;
 	if (status != 200 && status != 206)
 		return 0;
-	mtime = http_client_reply_header(rpc_http(g->t->rpc), "X-Va-Mtime");
-	size = header_number(g->t, "X-Va-Size", 0);
-	if (g->known && (size != g->size ||
-			 strcmp(g->mtime, mtime ? mtime : "") != 0)) {
-		rpc_set_error(g->t->rpc, "the file changed while it was copied");
-		g->local_error = -ESTALE;
-		return -ESTALE;
-	}
-	if (g->offset && status == 200) {
-		rpc_set_error(g->t->rpc, "the server cannot resume");
-		g->local_error = -ESPIPE;
-		return -ESPIPE;
-	}
+	snprintf(mtime, sizeof(mtime), "%s", header(g->t, "X-Va-Mtime"));
+	if (status == 206 &&
+	    (sscanf(header(g->t, "Content-Range"),
+		    "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64, &from, &to,
+		    &size) != 3 || from != g->offset))
+		return get_error(g, -EBADMSG, "the server sent another part of "
+					      "the file than was asked for");
+	if (status == 200 && g->offset)
+		error = begin_anew(g);
+	if (!error && g->known &&
+	    (size != g->size || strcmp(g->mtime, mtime) != 0))
+		error = get_error(g, -ESTALE, "the file changed while it was "
+					      "copied");
+	if (error)
+		return error;
 	g->known = true;
 	g->size = size;
-	snprintf(g->mtime, sizeof(g->mtime), "%s", mtime ? mtime : "");
+	snprintf(g->mtime, sizeof(g->mtime), "%s", mtime);
 	if (!g->counted && g->t->progress)
 		progress_file(g->t->progress, g->t->remote, size, g->offset);
 	g->counted = true;
@@ -162,6 +193,7 @@ static int get_once(struct get_state *g)
 		.head = get_head,
 		.arg = g,
 		.deadline_ns = t->deadline_ns,
+		.cancel = interrupt_flag(),
 	};
 	int error;
 
@@ -175,8 +207,8 @@ static int get_once(struct get_state *g)
 	g->local_error = 0;
 	buf_reset(&g->error);
 	error = http_client_perform(rpc_http(t->rpc), &call);
-	if (g->local_error)
-		return g->local_error == -EINTR ? interrupt_status() : VAC_ERROR;
+	if (g->local_error || error == -EINTR)
+		return interrupt_seen() ? interrupt_status() : VAC_ERROR;
 	if (!error && g->offset && call.status == 416)
 		return VAC_OK; /* nothing is missing */
 	if (!error && (call.status == 200 || call.status == 206))
@@ -189,13 +221,6 @@ static int get_once(struct get_state *g)
 	if (call.progress == HTTP_NOT_CONNECTED)
 		return VAC_NOT_CONNECTED;
 	return -EAGAIN;
-}
-
-static bool still_there(const struct transfer *t)
-{
-	char why[256];
-
-	return target_check(rpc_target(t->rpc), why, sizeof(why), NULL) == 0;
 }
 
 static int get_all(struct get_state *g)
@@ -211,9 +236,6 @@ static int get_all(struct get_state *g)
 		/* A step forward earns new tries: only standing still ends. */
 		if (code == -EAGAIN && g->offset > before)
 			tries = 0;
-		/* A file without a size is read in one go or not at all. */
-		if (code == -EAGAIN && g->offset && !g->size)
-			break;
 	}
 	if (code == -EAGAIN) {
 		rpc_set_error(g->t->rpc, "the connection broke after %" PRIu64
@@ -229,11 +251,10 @@ static int get_all(struct get_state *g)
 }
 
 /* Do the first n bytes of the guest's file and of fd agree? */
-static bool same_beginning(const struct transfer *t, const char *remote, int fd,
-			   uint64_t n)
+static bool same_beginning(const struct transfer *t, int fd, uint64_t n)
 {
 	CLEANUP_VALUE struct va_value *v = NULL;
-	struct va_value *params = rpc_params(remote, NULL);
+	struct va_value *params = rpc_params(t->remote, NULL);
 	char hex[DIGEST_HEX];
 	uint64_t done = 0;
 	int error = digest_fd(fd, 0, n, -1, hex, &done);
@@ -253,12 +274,13 @@ static bool same_beginning(const struct transfer *t, const char *remote, int fd,
 int transfer_get(const struct transfer *t, struct local_file *to, uint64_t have)
 {
 	struct get_state g = { .t = t, .fd = to->fd,
+			       .seekable = *to->temp != '\0',
 			       .error = BUF_INIT(TRANSFER_ERROR_MAX) };
-	uint64_t mode;
+	unsigned long mode;
 	double mtime = -1;
 	int code, error;
 
-	if (have && same_beginning(t, t->remote, to->fd, have))
+	if (have && same_beginning(t, to->fd, have))
 		g.offset = have;
 	if (*to->temp && (ftruncate(to->fd, (off_t)g.offset) ||
 			  lseek(to->fd, (off_t)g.offset, SEEK_SET) < 0)) {
@@ -269,14 +291,16 @@ int transfer_get(const struct transfer *t, struct local_file *to, uint64_t have)
 	buf_done(&g.error);
 	if (code)
 		return code;
-	mode = header_number(t, "X-Va-Mode", 0644) & 0777;
+	mode = strtoul(header(t, "X-Va-Mode"), NULL, 8) & 0777;
+	if (!mode)
+		mode = 0644;
 	if (t->preserve) {
 		mtime = strtod(g.mtime, NULL);
 	} else {
 		mode_t mask = umask(077);
 
 		umask(mask);
-		mode &= ~(uint64_t)mask;
+		mode &= ~(unsigned long)mask;
 	}
 	error = local_commit(to, (mode_t)mode, mtime);
 	if (!error)
@@ -300,8 +324,7 @@ struct put_state {
 	const struct transfer *t;
 	int fd;
 	bool pipe;	 /* cannot go back */
-	uint64_t offset; /* of the next byte, of those sent in this try */
-	uint64_t sent;
+	uint64_t offset; /* of the next byte to be sent */
 	int local_error;
 };
 
@@ -321,7 +344,6 @@ static ssize_t put_source(void *arg, void *data, size_t max)
 		return p->local_error = -errno;
 	}
 	p->offset += (uint64_t)n;
-	p->sent += (uint64_t)n;
 	if (p->t->progress)
 		progress_add(p->t->progress, (uint64_t)n);
 	return n;
@@ -341,8 +363,8 @@ static char *put_target(const struct transfer *t, uint64_t offset)
 		buf_printf(&b, "&uid=%" PRId64, t->uid);
 	if (t->gid >= 0)
 		buf_printf(&b, "&gid=%" PRId64, t->gid);
-	if (t->resume)
-		buf_printf(&b, "&resume=1&offset=%" PRIu64, offset);
+	if (offset)
+		buf_printf(&b, "&offset=%" PRIu64, offset);
 	return buf_cstr(&b) ? strdup(buf_cstr(&b)) : NULL;
 }
 
@@ -359,17 +381,17 @@ static int put_once(struct put_state *p, int64_t total, uint64_t from)
 		.reply = &reply,
 		.arg = p,
 		.deadline_ns = t->deadline_ns,
+		.cancel = interrupt_flag(),
 	};
 	int error;
 
 	if (!target)
 		return VAC_ERROR;
 	p->offset = from;
-	p->sent = 0;
 	p->local_error = 0;
 	error = http_client_perform(rpc_http(t->rpc), &call);
-	if (p->local_error)
-		return p->local_error == -EINTR ? interrupt_status() : VAC_ERROR;
+	if (p->local_error || error == -EINTR)
+		return interrupt_seen() ? interrupt_status() : VAC_ERROR;
 	if (!error && call.status >= 200 && call.status < 300)
 		return VAC_OK;
 	if (!error)
@@ -386,56 +408,82 @@ static int put_once(struct put_state *p, int64_t total, uint64_t from)
 static uint64_t put_have(const struct transfer *t, int fd, uint64_t size)
 {
 	CLEANUP_VALUE struct va_value *v = NULL;
-	CLEANUP_FREE char *base = path_base(t->remote), *part = NULL;
+	char hex[DIGEST_HEX];
+	uint64_t done = 0;
 	int64_t have;
 
-	if (!base)
-		return 0;
-	part = str_printf("%.*s.%s.va-part",
-			  (int)(strlen(t->remote) - strlen(base)), t->remote,
-			  base);
-	if (!part || rpc_try(t->rpc, "guest.stat", RPC_IDEMPOTENT,
-			     rpc_params(part, NULL), &v))
+	if (rpc_try(t->rpc, "guest.putstatus", RPC_IDEMPOTENT,
+		    rpc_params(t->remote, NULL), &v))
 		return 0;
 	have = member_int(v, "size", 0);
 	if (have <= 0 || (uint64_t)have > size ||
-	    !same_beginning(t, part, fd, (uint64_t)have))
+	    digest_fd(fd, 0, (uint64_t)have, -1, hex, &done) ||
+	    done != (uint64_t)have || strcmp(member_text(v, "sha256"), hex) != 0)
 		return 0;
 	return (uint64_t)have;
+}
+
+/* A put that failed for good leaves nothing in the guest. */
+static void put_forget(const struct transfer *t)
+{
+	CLEANUP_RPC struct rpc *r = rpc_open(rpc_client(t->rpc),
+					     rpc_target(t->rpc));
+	CLEANUP_VALUE struct va_value *v = NULL;
+
+	if (!r)
+		return;
+	rpc_ignore_interrupt(r);
+	rpc_set_deadline(r, clock_now() + PUT_FORGET_NS);
+	rpc_try(r, "guest.putforget", RPC_IDEMPOTENT,
+		rpc_params(t->remote, NULL), &v);
+}
+
+static int put_all(struct put_state *p, int64_t total)
+{
+	const struct transfer *t = p->t;
+	uint64_t from = 0;
+	int code = -EAGAIN;
+
+	if (t->resume && !p->pipe)
+		from = put_have(t, p->fd, (uint64_t)total);
+	if (t->progress)
+		progress_file(t->progress, t->remote,
+			      total > 0 ? (uint64_t)total : 0, from);
+	for (int tries = 0; code == -EAGAIN && tries < TRANSFER_TRIES; tries++) {
+		uint64_t before = from;
+
+		if (tries && (p->pipe || !still_there(t)))
+			break;
+		if (tries) {
+			from = put_have(t, p->fd, (uint64_t)total);
+			if (t->progress && p->offset > from)
+				progress_back(t->progress, p->offset - from);
+		}
+		/* A step forward earns new tries. */
+		if (from > before)
+			tries = 0;
+		code = put_once(p, total, from);
+	}
+	return code;
 }
 
 int transfer_put(const struct transfer *t, int fd)
 {
 	struct put_state p = { .t = t, .fd = fd };
 	struct stat st;
-	int64_t total = -1;
-	uint64_t from = 0;
-	int code = -EAGAIN;
+	int code;
 
 	if (fstat(fd, &st)) {
 		rpc_set_error(t->rpc, "cannot read: %s", strerror(errno));
 		return VAC_ERROR;
 	}
 	p.pipe = !S_ISREG(st.st_mode);
-	if (!p.pipe)
-		total = st.st_size;
-	if (t->resume && !p.pipe)
-		from = put_have(t, fd, (uint64_t)total);
-	if (t->progress)
-		progress_file(t->progress, t->remote,
-			      total > 0 ? (uint64_t)total : 0, from);
-	for (int tries = 0; code == -EAGAIN && tries < TRANSFER_TRIES; tries++) {
-		if (tries && (p.pipe || !still_there(t)))
-			break;
-		if (tries && t->progress)
-			progress_back(t->progress, p.sent);
-		if (tries && t->resume)
-			from = put_have(t, fd, (uint64_t)total);
-		code = put_once(&p, total, from);
-	}
+	code = put_all(&p, p.pipe ? -1 : (int64_t)st.st_size);
+	if (code && (!t->resume || p.pipe) && code != VAC_NOT_CONNECTED)
+		put_forget(t);
 	if (code != -EAGAIN)
 		return code;
 	rpc_set_error(t->rpc, "the connection broke after %" PRIu64 " bytes",
 		      p.offset);
-	return p.pipe ? VAC_UNKNOWN : VAC_ERROR;
+	return VAC_ERROR;
 }

@@ -191,14 +191,14 @@ static int get_entry(void *arg, const struct va_value *entry)
 	rel = *d->rel ? path_join(d->rel, name) : strdup(name);
 	if (!remote || !rel)
 		return -ENOMEM;
-	if (strcmp(type, "directory") == 0 || strcmp(type, "dir") == 0)
+	if (strcmp(type, "directory") == 0)
 		return get_tree(w, remote, rel, d->depth + 1);
 	if (strcmp(type, "file") == 0)
 		return tree_queue_add(w->queue, take_ptr(remote), take_ptr(rel),
 				      0);
-	if (strcmp(type, "link") == 0 || strcmp(type, "symlink") == 0)
+	if (strcmp(type, "symlink") == 0)
 		get_link(w, rel, remote, entry);
-	else
+	else if (strcmp(type, "gone") != 0)
 		failed(w, remote, "left out: no regular file", VAC_ERROR);
 	return 0;
 }

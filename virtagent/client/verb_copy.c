@@ -174,13 +174,14 @@ static bool is_local_dir(const char *path)
 static bool is_remote_dir(struct copy *c, const char *path)
 {
 	CLEANUP_VALUE struct va_value *v = NULL;
-	const char *type;
+	struct va_value *params = rpc_params(path, NULL);
 
-	if (rpc_try(c->rpc, "guest.stat", RPC_IDEMPOTENT,
-		    rpc_params(path, NULL), &v))
+	/* A link to a directory, which the user named, is one. */
+	if (va_append(params, va_bool(true)))
+		va_value_free(take_ptr(params));
+	if (rpc_try(c->rpc, "guest.stat", RPC_IDEMPOTENT, params, &v))
 		return false;
-	type = member_text(v, "type");
-	return strcmp(type, "directory") == 0 || strcmp(type, "dir") == 0;
+	return strcmp(member_text(v, "type"), "directory") == 0;
 }
 
 static int get_file(struct copy *c, const char *remote, const char *local)

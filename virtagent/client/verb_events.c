@@ -144,6 +144,7 @@ static int events_once(struct events_state *s, struct rpc *r,
 		.sink = events_sink,
 		.arg = s,
 		.deadline_ns = deadline,
+		.cancel = interrupt_flag(),
 	};
 	int n = snprintf(target, sizeof(target), "/events?follow=%d",
 			 o->follow);

@@ -17,8 +17,28 @@
 struct facts {
 	const char *method;
 	const char *titles;
-	const char *members[10]; /* "SIZE:name" = bytes, for people */
+	/* "SIZE:name" = bytes, for people; "NET:name" = structs with address and
+	 * prefix. */
+	const char *members[10];
 };
+
+static void net_cell(struct table *t, const struct va_value *list)
+{
+	char text[512] = "-";
+	size_t used = 0;
+
+	for (size_t i = 0; list && i < va_count(list); i++) {
+		const struct va_value *a = va_item(list, i);
+		int n = snprintf(text + used, sizeof(text) - used, "%s%s/%d",
+				 used ? " " : "", member_text(a, "address"),
+				 (int)member_int(a, "prefix", 0));
+
+		if (n < 0 || used + (size_t)n >= sizeof(text))
+			break;
+		used += (size_t)n;
+	}
+	table_cell(t, text);
+}
 
 static void facts_cell(struct table *t, const struct va_value *item,
 		       const char *member)
@@ -26,6 +46,10 @@ static void facts_cell(struct table *t, const struct va_value *item,
 	char text[32];
 	int64_t n;
 
+	if (strncmp(member, "NET:", 4) == 0) {
+		net_cell(t, va_member(item, member + 4));
+		return;
+	}
 	if (strncmp(member, "SIZE:", 5) != 0) {
 		table_member(t, item, member);
 		return;
@@ -84,7 +108,7 @@ static int run_ip(struct client *cl, int argc, char **argv)
 {
 	static const struct facts f = {
 		"guest.interfaces", "NAME,STATE,MAC,>MTU,ADDRESSES",
-		{ "name", "state", "mac", "mtu", "addresses" },
+		{ "name", "state", "mac", "mtu", "NET:addresses" },
 	};
 
 	return run_facts(cl, argc, argv, &f);

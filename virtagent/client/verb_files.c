@@ -59,9 +59,9 @@ static void mode_text(const char *type, int64_t mode, char ret[11])
 		const char *type;
 		char letter;
 	} types[] = {
-		{ "directory", 'd' }, { "dir", 'd' },	  { "link", 'l' },
-		{ "symlink", 'l' },   { "fifo", 'p' },	  { "socket", 's' },
-		{ "char", 'c' },      { "block", 'b' },
+		{ "directory", 'd' },	{ "symlink", 'l' },
+		{ "fifo", 'p' },	{ "socket", 's' },
+		{ "char-device", 'c' }, { "block-device", 'b' },
 	};
 	static const char letters[] = "rwxrwxrwx";
 
