@@ -127,7 +127,7 @@ def _():
     worst = watch_latency(1.0)
     out = qemu.hmp1.until_prompt(60)
     assert out.count("\n") >= PIECE
-    assert worst < quick(qemu), "query-status took %.3f s" % worst
+    assert worst < quick(qemu.process), "query-status took %.3f s" % worst
 
 
 def watch_latency(seconds):
@@ -169,7 +169,7 @@ def _():
     qemu.hmp1.send("agent_ping")
     wait_until(lambda: agent.calls, 5, "the call")
     qemu.hmp1.send("info version")             # is read only afterwards
-    assert watch_latency(0.5) < quick(qemu)
+    assert watch_latency(0.5) < quick(qemu.process)
     assert "waiting: call" in qemu.hmp2("info virtagent")
     out = qemu.hmp1.until_prompt()
     took = time.monotonic() - began
@@ -318,7 +318,7 @@ def _():
     took = time.monotonic() - began
     assert error["class"] == "timeout", error
     assert took < TIMEOUT_MS / 1000 + 1 * scale(), took
-    assert worst < quick(qemu) and own < quick(qemu), (worst, own)
+    assert worst < quick(qemu.process) and own < quick(qemu.process), (worst, own)
     print("# query-status: worst of %.1f s %.2f ms" % (1.0, worst * 1000))
 
 
@@ -349,7 +349,7 @@ def _():
             stop.set()
             t.join()
         print("# %s: query-status took %.1f ms at most" % (name, worst[0] * 1000))
-        assert worst[0] < quick(qemu), (name, worst[0])
+        assert worst[0] < quick(qemu.process), (name, worst[0])
 
 
 @case("QMP: 16 calls wait at once, one more is refused, all end")
@@ -460,7 +460,7 @@ def _():
         if error["class"] not in kinds.split("|") or not re.search(text, error["desc"]) or \
                 took > TIMEOUT_MS / 1000 + 1 * scale() or len(error["desc"]) > 1100:
             wrong.append("%s: %.2f s, %s" % (name, took, error))
-        assert qemu.qmp2.latency() < quick(qemu), name
+        assert qemu.qmp2.latency() < quick(qemu.process), name
     assert not wrong, "\n".join(wrong)
 
 
@@ -688,7 +688,7 @@ def _():
     assert 32 <= len(seen) <= 32 + 16 * 30, len(seen)
     assert len(seen) - 1 + dropped == 2000, (len(seen), dropped)
     assert sum(e.get("dropped", 0) for e in seen) == dropped
-    assert worst < quick(qemu), worst
+    assert worst < quick(qemu.process), worst
     print("# %d of 2000 sent; query-status took %.1f ms at most" % (len(seen), worst * 1000))
 
 
