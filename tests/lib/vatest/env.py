@@ -38,7 +38,9 @@ def tmpdir():
 
 def program(name):
     """The path of one of our programs in the build tree (no check)."""
-    return os.path.join(BUILD, name)
+    path = os.path.join(BUILD, name)
+    # A directory of objects may have the program's name.
+    return os.path.join(path, name) if os.path.isdir(path) else path
 
 
 def sanitized():

@@ -38,6 +38,15 @@ def need(*commands):
             raise Skip("%s is missing" % c)
 
 
+def need_all(*commands):
+    """Skips the whole program unless the programs exist."""
+    try:
+        need(*commands)
+    except Skip as e:
+        print("1..0 # SKIP %s" % e)
+        sys.exit(0)
+
+
 def _comment(text):
     for line in text.rstrip("\n").splitlines():
         print("# " + line)

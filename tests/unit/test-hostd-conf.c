@@ -1,0 +1,213 @@
+/*
+ * test-hostd-conf.c - va-hostd's configuration: guests, names, errors
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/str.h"
+#include "tests/lib/unit.h"
+#include "virtagent/hostd_conf.h"
+
+static char *path_of(const char *name)
+{
+	return str_printf("%s/%s", unit_tmpdir(), name);
+}
+
+static void put(const char *name, const char *text)
+{
+	CLEANUP_FREE char *path = path_of(name);
+	FILE *f = fopen(path, "w");
+
+	CHECK(f);
+	CHECK(fputs(text, f) >= 0);
+	CHECK(fclose(f) == 0);
+	CHECK(chmod(path, 0600) == 0);
+}
+
+static void put_guests(void)
+{
+	CLEANUP_FREE char *dir = path_of("guests.d");
+
+	CHECK(mkdir(dir, 0700) == 0);
+}
+
+static int load(struct hostd_conf *c, const char *const *words, size_t nwords,
+		char err[512])
+{
+	CLEANUP_FREE char *file = path_of("hostd.conf");
+	CLEANUP_FREE char *dir = path_of("guests.d");
+
+	return hostd_conf_load(c, file, false, dir, words, nwords, err, 512);
+}
+
+/* The configuration is refused, and the message says all of these. */
+static void check_refused(const char *const *words, size_t nwords,
+			  const char *a, const char *b, const char *c)
+{
+	struct hostd_conf conf;
+	char err[512];
+
+	CHECK(load(&conf, words, nwords, err) < 0);
+	if (!strstr(err, a) || !strstr(err, b) || !strstr(err, c))
+		unit_fail(__FILE__, __LINE__, "message \"%s\" lacks \"%s\", "
+			  "\"%s\" or \"%s\"", err, a, b, c);
+	CHECK_INT(conf.nguests, 0);
+}
+
+TEST(nothing_is_no_error)
+{
+	struct hostd_conf c;
+	char err[512];
+
+	CHECK_INT(load(&c, NULL, 0, err), 0);
+	CHECK_INT(c.nguests, 0);
+	CHECK(c.gid == (gid_t)-1);
+	CHECK_INT(c.event_count, 100000);
+	hostd_conf_done(&c);
+}
+
+TEST(a_named_file_must_exist)
+{
+	CLEANUP_FREE char *file = path_of("nothing.conf");
+	CLEANUP_FREE char *dir = path_of("guests.d");
+	struct hostd_conf c;
+	char err[512];
+
+	CHECK(hostd_conf_load(&c, file, true, dir, NULL, 0, err, 512) < 0);
+	CHECK(strstr(err, "nothing.conf"));
+}
+
+TEST(guests_come_from_all_places)
+{
+	const char *words[] = { "third=tcp-connect:localhost:4444" };
+	struct hostd_conf c;
+	char err[512];
+
+	put_guests();
+	put("hostd.conf", "[hostd]\nvirtproxy = /opt/virtproxy\n"
+	    "[events]\nmax-age = 2h\nmax-count = 7\nhook-timeout = 500ms\n"
+	    "[guest first]\nchannel = unix-connect:/a.sock:-\n"
+	    "qmp = /q.sock\nuuid = 12345678-1234-1234-1234-123456789abc\n");
+	put("guests.d/two.conf", "# a comment\n[guest with space]\n"
+	    "channel = unix-listen:/b.sock:-\n");
+	if (load(&c, words, 1, err) < 0)
+		unit_fail(__FILE__, __LINE__, "%s", err);
+	CHECK_INT(c.nguests, 3);
+	CHECK_STR(c.guests[0].name, "first");
+	CHECK_STR(c.guests[0].id, "first");
+	CHECK_STR(c.guests[0].channel, "unix-connect:/a.sock:-");
+	CHECK_STR(c.guests[0].qmp, "/q.sock");
+	CHECK_INT(c.guests[0].line, 8);
+	CHECK_STR(c.guests[1].name, "with space");
+	CHECK(strcmp(c.guests[1].id, "with space") != 0);
+	CHECK(strstr(c.guests[1].file, "two.conf"));
+	CHECK_STR(c.guests[2].name, "third");
+	CHECK_STR(c.virtproxy, "/opt/virtproxy");
+	CHECK_INT(c.event_age_ns, 7200 * NSEC_PER_SEC);
+	CHECK_INT(c.event_count, 7);
+	CHECK_INT(c.hook_timeout_ns, NSEC_PER_SEC / 2);
+	hostd_conf_done(&c);
+}
+
+TEST(two_guests_of_one_name)
+{
+	const char *words[] = { "web=unix-connect:/x:-" };
+
+	put_guests();
+	put("guests.d/one.conf", "[guest web]\nchannel = unix-connect:/a:-\n");
+	put("guests.d/two.conf", "\n\n[guest web]\nchannel = unix-connect:/b:-\n");
+	check_refused(NULL, 0, "two.conf:4", "one.conf:2", "web");
+	put("guests.d/two.conf", "");
+	check_refused(words, 1, "--guest:1", "one.conf:2", "web");
+	put("guests.d/one.conf", "[guest web]\nchannel = unix-connect:/a:-\n"
+	    "[guest web]\nchannel = unix-connect:/b:-\n");
+	check_refused(NULL, 0, "one.conf:4", "one.conf:2", "web");
+}
+
+TEST(two_names_of_one_directory)
+{
+	char id[STR_ID_MAX];
+	CLEANUP_FREE char *text = NULL;
+
+	put_guests();
+	/* A guest that is called what another guest's directory is called. */
+	str_path_id("with space", id);
+	text = str_printf("[guest with space]\nchannel = unix-connect:/a:-\n"
+			  "[guest %s]\nchannel = unix-connect:/b:-\n", id);
+	put("guests.d/one.conf", text);
+	check_refused(NULL, 0, id, "with space", "one.conf:2");
+}
+
+TEST(errors_name_file_line_and_value)
+{
+	put_guests();
+	put("guests.d/a.conf", "[guest x]\nchanel = unix-connect:/a:-\n");
+	check_refused(NULL, 0, "a.conf:2", "chanel", "guest");
+	put("guests.d/a.conf", "[guest x]\nchannel = smoke-signal:/a:-\n");
+	check_refused(NULL, 0, "a.conf:2", "x", "smoke-signal");
+	put("guests.d/a.conf", "[guest x]\nqmp = /a\n");
+	check_refused(NULL, 0, "a.conf:2", "x", "no channel");
+	put("guests.d/a.conf", "[guest x]\nqmp = a.sock\n");
+	check_refused(NULL, 0, "a.conf:2", "a.sock", "absolute");
+	put("guests.d/a.conf", "[guest]\nchannel = unix-connect:/a:-\n");
+	check_refused(NULL, 0, "a.conf:2", "needs a name", "guest");
+	put("guests.d/a.conf", "[hostd]\ngroup = no-such-group-here\n");
+	check_refused(NULL, 0, "a.conf:2", "no-such-group-here", "group");
+	put("guests.d/a.conf", "[events]\nmax-age = soon\n");
+	check_refused(NULL, 0, "a.conf:2", "soon", "max-age");
+	put("guests.d/a.conf", "[events]\nmax-count = 99999999999\n");
+	check_refused(NULL, 0, "a.conf:2", "99999999999", "max-count");
+	put("guests.d/a.conf", "[guest x]\nchannel = unix-connect:/a:-\n"
+	    "uuid = none\n");
+	check_refused(NULL, 0, "a.conf:3", "none", "UUID");
+}
+
+TEST(command_line_guests)
+{
+	const char *no_equals[] = { "web" };
+	const char *no_name[] = { "=unix-connect:/a:-" };
+	const char *bad[] = { "ok=unix-connect:/a:-", "web=nonsense" };
+	const char *twice[] = { "w=unix-connect:/a:-", "w=unix-connect:/b:-" };
+
+	check_refused(no_equals, 1, "--guest:1", "web", "NAME=");
+	check_refused(no_name, 1, "--guest:1", "name", "");
+	check_refused(bad, 2, "--guest:2", "web", "nonsense");
+	check_refused(twice, 2, "--guest:2", "--guest:1", "w");
+}
+
+TEST(an_unsafe_file_is_refused)
+{
+	CLEANUP_FREE char *path = path_of("guests.d/a.conf");
+
+	put_guests();
+	put("guests.d/a.conf", "[guest x]\nchannel = unix-connect:/a:-\n");
+	CHECK(chmod(path, 0666) == 0);
+	check_refused(NULL, 0, "a.conf", "", "");
+}
+
+TEST(same_means_channel_and_qmp)
+{
+	struct guest_spec a = { .channel = (char *)"c", .qmp = NULL };
+	struct guest_spec b = { .channel = (char *)"c", .qmp = (char *)"q" };
+
+	CHECK(guest_spec_same(&a, &a));
+	CHECK(guest_spec_same(&b, &b));
+	CHECK(!guest_spec_same(&a, &b));
+	b = a;
+	b.channel = (char *)"d";
+	CHECK(!guest_spec_same(&a, &b));
+}
+
+UNIT_MAIN(CASE(nothing_is_no_error), CASE(a_named_file_must_exist),
+	  CASE(guests_come_from_all_places), CASE(two_guests_of_one_name),
+	  CASE(two_names_of_one_directory),
+	  CASE(errors_name_file_line_and_value), CASE(command_line_guests),
+	  CASE(an_unsafe_file_is_refused), CASE(same_means_channel_and_qmp))

@@ -1,0 +1,56 @@
+/*
+ * hostd_conf.h - what va-hostd is told: hostd.conf, guests.d, the command line
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_HOSTD_CONF_H
+#define VA_HOSTD_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/str.h"
+#include "virtagent/hostd_policy.h"
+
+#define HOSTD_NAME_MAX 255u   /* bytes of a guest's name */
+#define HOSTD_GUESTS_MAX 4096u /* guests of one daemon */
+
+/* One guest as configured. */
+struct guest_spec {
+	char *name;
+	char *channel; /* METHOD:ADDR:PORT, as virtproxy -c takes it */
+	char *qmp;     /* path of a QMP socket, or NULL */
+	char *uuid;    /* or NULL */
+	char *file;    /* where the guest was configured ... */
+	unsigned line; /* ... for messages */
+	char id[STR_ID_MAX];
+};
+
+struct hostd_conf {
+	struct guest_spec *guests;
+	size_t nguests;
+	gid_t gid;	    /* of the sockets; (gid_t)-1 = mode 0600 */
+	char *virtproxy;    /* path of the program, or NULL */
+	char *hooks;	    /* directory of event hooks, or NULL = default */
+	uint64_t event_age_ns;
+	uint64_t event_count;
+	uint64_t hook_timeout_ns;
+	struct policy_set *policies; /* of [policy] and [policy NAME] */
+};
+
+/*
+ * Reads FILE (may be missing unless must_exist), each .conf in DIR, then the command
+ * line's NAME=CHANNEL words.  0 with *ret filled (hostd_conf_done() it), or a
+ * negative errno with the file, line and reason in err; *ret is then empty.
+ */
+int hostd_conf_load(struct hostd_conf *ret, const char *file, bool must_exist,
+		    const char *dir, const char *const *words, size_t nwords,
+		    char *err, size_t err_size);
+void hostd_conf_done(struct hostd_conf *c);
+void guest_spec_done(struct guest_spec *s);
+/* Is it the same channel and QMP socket (so that a running virtproxy serves)? */
+bool guest_spec_same(const struct guest_spec *a, const struct guest_spec *b);
+
+#endif

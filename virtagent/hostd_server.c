@@ -1,0 +1,382 @@
+/*
+ * hostd_server.c - the host's HTTP server: hostd.sock and each guest's host.sock
+ *
+ * The loop accepts; each connection then has a thread of the HTTP server.  Which
+ * guest calls is a property of the listening socket and of nothing else.  On a
+ * guest's socket only this user's (or root's) processes are taken, which are the
+ * virtproxies; the name the virtproxy's end is bound to tells the stream and who
+ * opened it in the guest, which is shown in the audit line and decides nothing.
+ *
+ * There are two HTTP servers, so that no number of guests' connections keeps the
+ * admin out, and a guest has CALLS_MAX calls at once.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/sock.h"
+#include "virtagent/audit.h"
+#include "virtagent/codec.h"
+#include "virtagent/fault.h"
+#include "virtagent/host/host.h"
+#include "virtagent/hostd_ops.h"
+#include "virtagent/hostd_server.h"
+#include "virtagent/hostd_stream.h"
+#include "virtagent/http_server.h"
+
+#define LOCAL_CONNECTIONS_MAX 256u
+#define GUEST_CONNECTIONS_MAX 2048u
+#define REQUEST_TIMEOUT_S 30u
+#define CALLS_MAX 8u /* of one guest at once: SR-12 */
+
+struct hostd_server {
+	struct hostd *h;
+	struct host_context context;
+	struct codec_registry *registry;
+	struct http_server *local, *guests;
+	pthread_rwlock_t policy_lock;
+	struct policy_set *policies;
+	pthread_mutex_t lock;
+	struct calls *calls;
+};
+
+/* A guest's calls under way. */
+struct calls {
+	struct calls *next;
+	unsigned count;
+	char guest[];
+};
+
+struct server_port {
+	struct hostd_server *s;
+	char *guest;
+	int fd;
+	struct loop_fd *src;
+	struct log_limit limit;
+};
+
+/* --- what a guest may do ------------------------------------------------ */
+
+/* Runs on the connection's thread; a reload may be under way on the loop's. */
+static int guard(struct va_call *call)
+{
+	struct hostd_server *s = (struct hostd_server *)call->server;
+	const char *guest = call->caller->guest;
+	char why[256] = "";
+	bool ok;
+
+	if (!guest)
+		return 0;
+	if (call->method->cls == VA_CLASS_ADMIN) {
+		va_fail(call, EPERM, "%s: refused by the host: class admin is "
+			"for this host's own clients", call->method->name);
+		call->fault.code = VA_FAULT_REFUSED;
+		return -EPERM;
+	}
+	pthread_rwlock_rdlock(&s->policy_lock);
+	ok = policy_allows(policy_set_for(s->policies, guest), call->method,
+			   why, sizeof(why));
+	pthread_rwlock_unlock(&s->policy_lock);
+	if (ok)
+		return 0;
+	va_fail(call, EPERM, "%s", why);
+	call->fault.code = VA_FAULT_REFUSED;
+	return -EPERM;
+}
+
+void hostd_server_set_policies(struct hostd_server *s,
+			       struct policy_set *policies)
+{
+	struct policy_set *old;
+
+	pthread_rwlock_wrlock(&s->policy_lock);
+	old = s->policies;
+	s->policies = policies;
+	pthread_rwlock_unlock(&s->policy_lock);
+	policy_set_free(old);
+}
+
+static struct calls *find_calls(struct hostd_server *s, const char *guest)
+{
+	struct calls *c = s->calls;
+
+	while (c && strcmp(c->guest, guest) != 0)
+		c = c->next;
+	if (c)
+		return c;
+	c = calloc(1, sizeof(*c) + strlen(guest) + 1);
+	if (!c)
+		return NULL;
+	strcpy(c->guest, guest);
+	c->next = s->calls;
+	s->calls = c;
+	return c;
+}
+
+static bool begin_call(struct hostd_server *s, const char *guest)
+{
+	struct calls *c;
+	bool ok;
+
+	if (!guest)
+		return true;
+	pthread_mutex_lock(&s->lock);
+	c = find_calls(s, guest);
+	ok = c && c->count < CALLS_MAX;
+	if (ok)
+		c->count++;
+	pthread_mutex_unlock(&s->lock);
+	return ok;
+}
+
+static void end_call(struct hostd_server *s, const char *guest)
+{
+	if (!guest)
+		return;
+	pthread_mutex_lock(&s->lock);
+	find_calls(s, guest)->count--;
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* --- requests ----------------------------------------------------------- */
+
+static int busy(struct buf *out)
+{
+	struct va_fault fault = { .code = VA_FAULT_BUSY };
+
+	snprintf(fault.text, sizeof(fault.text), "the host runs %u calls of "
+		 "this guest already", CALLS_MAX);
+	return codec_encode_fault(&fault, out);
+}
+
+static int handle_rpc(struct http_request *rq, void *context)
+{
+	struct hostd_server *s = context;
+	const struct va_caller *caller = http_request_caller(rq);
+	const struct buf *body = http_request_body(rq);
+	CLEANUP_BUF struct buf out = BUF_INIT(2 * VA_XML_MAX);
+	const struct va_call tmpl = {
+		.server = (struct va_server *)s,
+		.caller = caller,
+		.cancel_fd = http_request_cancel_fd(rq),
+		.context = &s->context,
+	};
+	int err;
+
+	if (begin_call(s, caller->guest)) {
+		err = codec_dispatch(s->registry, buf_data(body), buf_len(body),
+				     &tmpl, &out);
+		end_call(s, caller->guest);
+	} else {
+		err = busy(&out);
+	}
+	if (err < 0)
+		return err;
+	return http_respond(rq, 200, "text/xml; charset=utf-8", buf_data(&out),
+			    buf_len(&out));
+}
+
+static int handle_events(struct http_request *rq, void *context)
+{
+	struct hostd_server *s = context;
+
+	return hostd_stream_events(rq, s->h->events);
+}
+
+static const struct http_route routes[] = {
+	{ .method = "POST", .path = "/RPC2", .body = HTTP_BODY_BUFFER,
+	  .max_body = VA_XML_MAX, .handle = handle_rpc },
+	{ .method = "GET", .path = "/events", .body = HTTP_BODY_NONE,
+	  .handle = handle_events },
+};
+
+/* --- connections -------------------------------------------------------- */
+
+/* "virtproxy/PID/STREAM/UID/GID/PID" into caller; 0 or -EINVAL. */
+static int parse_peer_name(const char *name, struct va_caller *caller)
+{
+	unsigned proxy, stream, uid, gid, pid;
+	char end;
+
+	if (sscanf(name, "virtproxy/%u/%u/%u/%u/%u%c", &proxy, &stream, &uid,
+		   &gid, &pid, &end) != 5)
+		return -EINVAL;
+	caller->stream = stream;
+	caller->cred = (struct peer_cred){ uid, gid, (pid_t)pid };
+	return 0;
+}
+
+/* Who is on a guest's socket; 0, or a negative errno to close it. */
+static int identify_guest(const struct server_port *p, int fd,
+			  struct va_caller *caller)
+{
+	struct peer_cred cred;
+	char name[108];
+	int err = sock_peer_cred(fd, &cred);
+
+	if (err < 0)
+		return err;
+	if (cred.uid != geteuid() && cred.uid != 0)
+		return -EPERM;
+	err = sock_peer_name(fd, name, sizeof(name));
+	if (err == 0)
+		err = parse_peer_name(name, caller);
+	if (err < 0)
+		return err;
+	caller->guest = p->guest;
+	caller->remote = true;
+	return 0;
+}
+
+static int adopt(struct server_port *p, int fd)
+{
+	struct va_caller caller = { .cred = PEER_CRED_UNKNOWN };
+	int err;
+
+	if (p->guest)
+		err = identify_guest(p, fd, &caller);
+	else
+		err = sock_peer_cred(fd, &caller.cred);
+	if (err < 0) {
+		close(fd);
+		return err;
+	}
+	return http_server_adopt(p->guest ? p->s->guests : p->s->local, fd,
+				 &caller);
+}
+
+static void on_accept(int listen_fd, unsigned events, void *arg)
+{
+	struct server_port *p = arg;
+	int fd = sock_accept(listen_fd);
+	int err;
+
+	if (fd == -EAGAIN)
+		return;
+	err = fd < 0 ? fd : adopt(p, fd);
+	if (err < 0)
+		log_ratelimited(&p->limit, LOG_LVL_WARNING,
+				"%s%s: a connection is refused: %s",
+				p->guest ? "guest " : "hostd.sock",
+				p->guest ? p->guest : "", strerror(-err));
+}
+
+struct server_port *server_port_new(struct hostd_server *s, const char *path,
+				    const char *guest, gid_t gid)
+{
+	struct server_port *p = calloc(1, sizeof(*p));
+	int err = ENOMEM;
+
+	if (!p)
+		return NULL;
+	p->s = s;
+	p->limit = (struct log_limit)LOG_LIMIT_INIT;
+	p->guest = guest ? strdup(guest) : NULL;
+	p->fd = sock_unix_listen(path, gid);
+	if (p->fd < 0)
+		err = -p->fd;
+	else if (p->guest || !guest)
+		p->src = loop_fd_new(s->h->loop, p->fd, LOOP_READ, on_accept, p);
+	if (p->src)
+		return p;
+	server_port_free(p);
+	errno = err;
+	return NULL;
+}
+
+void server_port_free(struct server_port *p)
+{
+	if (!p)
+		return;
+	loop_fd_free(p->src);
+	if (p->fd >= 0)
+		close(p->fd);
+	free(p->guest);
+	free(p);
+}
+
+/* --- the whole ---------------------------------------------------------- */
+
+static struct http_server *make_http(struct hostd_server *s, unsigned max)
+{
+	const struct http_config cfg = {
+		.routes = routes,
+		.nroutes = sizeof(routes) / sizeof(routes[0]),
+		.max_connections = max,
+		.request_timeout_s = REQUEST_TIMEOUT_S,
+		.context = s,
+	};
+
+	return http_server_new(&cfg);
+}
+
+struct hostd_server *hostd_server_new(struct hostd *h)
+{
+	static struct va_family families[4];
+	struct hostd_server *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	families[0] = host_basic_family;
+	families[1] = host_guests_family;
+	families[2] = host_events_family;
+	families[3] = host_original_family;
+	s->h = h;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_rwlock_init(&s->policy_lock, NULL);
+	hostd_server_set_policies(s, take_ptr(h->conf.policies));
+	s->context = (struct host_context){
+		.ops = &hostd_ops,
+		.arg = h,
+		.events = h->events,
+		.families = families,
+		.nfamilies = sizeof(families) / sizeof(families[0]),
+		.started = clock_wall(),
+	};
+	if (gethostname(s->context.hostname,
+			sizeof(s->context.hostname) - 1) < 0)
+		snprintf(s->context.hostname, sizeof(s->context.hostname),
+			 "localhost");
+	s->registry = codec_registry_new(families, s->context.nfamilies, guard,
+					 audit_call);
+	if (s->registry)
+		s->local = make_http(s, LOCAL_CONNECTIONS_MAX);
+	if (s->local)
+		s->guests = make_http(s, GUEST_CONNECTIONS_MAX);
+	if (s->guests)
+		return s;
+	hostd_server_free(s);
+	errno = ENOMEM;
+	return NULL;
+}
+
+void hostd_server_free(struct hostd_server *s)
+{
+	if (!s)
+		return;
+	if (s->guests)
+		http_server_free(s->guests);
+	if (s->local)
+		http_server_free(s->local);
+	if (s->registry)
+		codec_registry_free(s->registry);
+	while (s->calls) {
+		struct calls *c = s->calls;
+
+		s->calls = c->next;
+		free(c);
+	}
+	policy_set_free(s->policies);
+	pthread_rwlock_destroy(&s->policy_lock);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}

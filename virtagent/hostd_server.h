@@ -1,0 +1,34 @@
+/*
+ * hostd_server.h - the host's HTTP server: hostd.sock and each guest's host.sock
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_HOSTD_SERVER_H
+#define VA_HOSTD_SERVER_H
+
+#include <sys/types.h>
+
+#include "virtagent/hostd.h"
+
+struct hostd_server;
+struct server_port;
+
+/* NULL with errno. */
+struct hostd_server *hostd_server_new(struct hostd *h);
+/* Ends all requests; the loop must still answer loop_call()s of other threads
+ * or be out of loop_run() for good. */
+void hostd_server_free(struct hostd_server *s);
+
+/* Takes over what guests may call, at start and after a reload. */
+void hostd_server_set_policies(struct hostd_server *s,
+			       struct policy_set *policies);
+
+/*
+ * Listens at path.  guest: the guest whose calls come by this socket, whatever
+ * they say; NULL = this host's own clients.  NULL with errno.
+ */
+struct server_port *server_port_new(struct hostd_server *s, const char *path,
+				    const char *guest, gid_t gid);
+void server_port_free(struct server_port *p);
+
+#endif
