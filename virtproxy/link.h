@@ -1,0 +1,258 @@
+/*
+ * link.h - sequenced frames over one bad channel (PROTOCOL 5 to 8)
+ *
+ * The link gives the mux a session: frames handed to it arrive at the peer once
+ * and in order, or the session ends on both sides.  It owns the sessions, the
+ * retransmission ring, acks, challenges and beacons.
+ *
+ * Where things are:  link.c life and incoming frames' dispatch, link_session.c
+ * handshake, link_rx.c sequence numbers and acks, link_tx.c ring and output,
+ * link_timer.c deadlines.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VP_LINK_H
+#define VP_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "virtproxy/counters.h"
+#include "virtproxy/frame.h"
+#include "virtproxy/mux.h"
+
+/*
+ * Parameters, per kind of channel.  The first block goes into HELLO and is
+ * negotiated downwards; the reasons stand in PROTOCOL 1.
+ */
+struct vp_params {
+	uint32_t payload;      /* bytes of a frame */
+	uint32_t window;       /* bytes unacknowledged, ring overhead included */
+	uint32_t streams;      /* at once */
+	uint32_t credit;       /* bytes, of a new stream */
+	uint32_t credit_max;   /* bytes, of a stream, grown */
+	uint32_t credit_pool;  /* bytes, all growth together */
+	uint32_t ack_bytes;    /* received without an ack going out */
+	uint32_t push_bytes;   /* sent without asking for an ack */
+	uint64_t ack_delay;    /* ns */
+	uint64_t rto_start, rto_min, rto_max;	/* ns */
+	uint64_t hello_min, hello_max;		/* ns, between HELLOs */
+};
+
+const struct vp_params *vp_params_of(enum vp_channel channel);
+
+#define VP_FEATURE_DEFLATE 0x1u
+#define VP_VERSION 1u
+
+/* Floors for what a peer may announce: below, nothing useful would work. */
+#define VP_PAYLOAD_MIN 128u  /* bytes: an OPEN and a RST fit with the longest text */
+#define VP_WINDOW_MIN 1024u  /* bytes */
+#define VP_CREDIT_MIN 256u   /* bytes */
+/* Ceiling: what every kernel's tty holds for a reader that is stuck (R9). */
+#define VP_SERIAL_WINDOW_CAP 49152u /* bytes */
+
+#define VP_BEACON_EVERY NSEC_PER_SEC /* R17, also heals lost wakeups */
+#define VP_PROBE_HELLO_EVERY (5 * NSEC_PER_SEC) /* R23 */
+#define VP_FOREIGN_EVERY (250 * NSEC_PER_MSEC)	/* HELLOs for foreign epochs */
+#define VP_RECONNECT_MIN (3 * NSEC_PER_SEC)	/* R19 */
+#define VP_RECONNECT_MAX (30 * NSEC_PER_SEC)
+#define VP_LEAD_ZEROS 32u /* R5 */
+#define VP_PAD 8u	  /* R24: the trigger level Linux sets on a 16550A */
+
+/* What a frame takes in the ring beside its payload (the raw header and
+ * trailer; on serial lines about the same goes to framing on the wire). */
+#define VP_SLOT_EXTRA (VP_RAW_HEAD + VP_RAW_TRAILER)
+
+/* The bulk under way on a serial line: steered between these (PROTOCOL 7.5). */
+#define VP_BULK_MIN 2048u			   /* bytes, four frames */
+#define VP_BULK_START 4096u			   /* bytes */
+#define VP_BULK_TARGET (25 * NSEC_PER_MSEC)	   /* push to ack */
+/* Encoded ahead of the channel on a serial line, so that what becomes urgent
+ * does not wait behind it: 7 ms at 300 KB/s. */
+#define VP_SERIAL_BURST 2048u /* bytes */
+
+struct vp_limits {
+	enum vp_channel channel;
+	uint32_t features, payload, streams, window, credit, start;
+	uint8_t why;
+};
+
+struct vp_tx {		   /* a sequenced frame in the ring */
+	uint32_t off, len; /* of the slot; of the payload */
+	uint32_t chain;	   /* before it */
+	uint32_t stream;
+	uint64_t sent_at;  /* 0 = not yet */
+	uint8_t type, flags;
+	bool resent;
+};
+
+#define VP_TX_MAX 1024u /* frames in the ring, a power of 2 */
+
+/* The link asks the mux for the next frame's payload. */
+struct vp_pull {
+	uint8_t *buf;
+	size_t max;
+	bool bulk_ok; /* a stream that always has bytes may be asked */
+	/* answer */
+	uint8_t type, flags;
+	uint32_t stream;
+};
+
+struct vp_link_ops {
+	/* Payload length, or -1: nothing to send. */
+	ssize_t (*pull)(void *arg, struct vp_pull *p);
+	/* Would pull have something? */
+	bool (*ready)(void *arg, bool bulk_ok);
+	/* A sequenced frame, once and in order. */
+	void (*frame)(void *arg, const struct vp_frame *f);
+	/* The peer has a frame of ours. */
+	void (*acked)(void *arg, const struct vp_tx *tx);
+	void (*up)(void *arg);
+	void (*down)(void *arg, enum vp_reset reason);
+	void (*random)(void *arg, void *buf, size_t n);
+};
+
+struct vp_offer { /* host: what was offered and not yet accepted */
+	bool valid;
+	uint64_t host, guest;
+	struct vp_keys keys;
+	struct vp_limits peer;
+};
+
+struct vp_link {
+	enum vp_role role;
+	enum vp_channel channel;
+	uint8_t vr;
+	bool may_probe, compress;
+	uint32_t start_seq, max_streams;
+	const struct vp_params *params;
+	struct vp_link_ops ops;
+	void *arg;
+	uint64_t now;
+	uint64_t counters[VP_C_COUNT];
+	struct vp_parser parser;
+
+	/* the attachment */
+	bool attached, heard;
+	bool lead;		    /* zeros are due */
+	uint64_t attached_at, last_heard;
+	uint64_t reconnect_after;   /* ns of silence */
+	size_t unsent;
+
+	/* the session */
+	bool up;
+	uint32_t generation;	    /* tells that a callback changed the session */
+	uint64_t guest_nonce;	    /* guest: its own; host: the session's */
+	uint64_t host_nonce;	    /* the session's */
+	uint64_t heard_nonce;	    /* host: of the guest last heard */
+	struct vp_keys keys, dead_keys;
+	struct vp_offer offer;
+	struct vp_limits agreed;    /* minimum of both; credit and start: peer's */
+	uint8_t why;		    /* why the last one ended */
+
+	/* frames that are due; made from state when they go out */
+	bool hello_due, offer_due, accept_due, reset_due;
+	bool ack_due, nak_due, beacon_due, echo_due, challenge_due;
+	uint64_t hello_at, hello_gap, foreign_at, beacon_at, last_beacon;
+
+	/* sending */
+	uint8_t *ring;
+	size_t ring_size, head;	    /* head: where the next slot goes */
+	struct vp_tx tx[VP_TX_MAX]; /* by seq modulo VP_TX_MAX */
+	uint32_t released;	    /* first whose memory is held */
+	uint32_t una;		    /* first not acknowledged */
+	uint32_t ptr;		    /* next to write */
+	uint32_t sent;		    /* one past the highest ever written */
+	uint32_t nxt;		    /* next number */
+	uint32_t chain_out;	    /* before nxt */
+	size_t in_flight;	    /* slot bytes from una to nxt */
+	size_t since_push, bulk_window;
+	bool part;		    /* a raw frame is half written: */
+	uint32_t part_seq;
+	size_t part_done;
+	struct buf stage;	    /* encoded frames, partly written perhaps */
+	size_t plan_part, plan_stage, plan_raw; /* what was offered */
+	uint64_t srtt, rttvar, rto, rto_at;
+	uint64_t token;		    /* of the challenge out; 0 = none */
+	uint64_t token_at, token_gap;
+
+	/* receiving */
+	uint32_t rcv_next, chain_in;
+	bool gap;
+	uint32_t gap_seq;	    /* highest seen past the gap */
+	size_t unacked;		    /* bytes received since an ack went out */
+	uint64_t ack_at;
+	uint64_t echo;
+
+	bool quiesce, peer_quiesce, peer_idle;
+};
+
+void vp_link_init(struct vp_link *l, const struct vp_mux_config *cfg,
+		  const struct vp_link_ops *ops, void *arg, uint64_t now);
+void vp_link_done(struct vp_link *l);
+void vp_link_attach(struct vp_link *l, uint64_t now);
+void vp_link_detach(struct vp_link *l, uint64_t now);
+/* A valid frame from the parser. */
+void vp_link_frame(void *arg, const struct vp_frame *f);
+static inline void vp_count(struct vp_link *l, enum vp_counter c)
+{
+	l->counters[c]++;
+}
+
+/* link_session.c */
+void vp_link_handshake(struct vp_link *l, const struct vp_frame *f);
+/* Ends the session, if any; tell: the peer hears RESET. */
+void vp_link_drop(struct vp_link *l, enum vp_reset reason, bool tell);
+void vp_link_reset_heard(struct vp_link *l, const struct vp_frame *f);
+/* A frame of another session: asks who is there. */
+void vp_link_foreign(struct vp_link *l);
+/* Is f of this session?  May start the one that was offered. */
+bool vp_link_ours(struct vp_link *l, const struct vp_frame *f);
+int vp_link_put_handshake(struct vp_link *l, uint8_t type);
+
+/* link_rx.c */
+void vp_link_control(struct vp_link *l, const struct vp_frame *f);
+void vp_link_sequenced(struct vp_link *l, const struct vp_frame *f);
+/* Forgets what is due: an ack goes out with something else. */
+void vp_link_ack_carried(struct vp_link *l);
+
+/* link_tx.c */
+/* Sets up the ring for a new session. */
+int vp_link_tx_start(struct vp_link *l);
+/* Before the session ends: what is half written must still go out whole. */
+void vp_link_tx_stop(struct vp_link *l);
+void vp_link_tx_done(struct vp_link *l);
+void vp_link_release(struct vp_link *l);
+/* Sends again from the first frame not acknowledged. */
+void vp_link_rewind(struct vp_link *l);
+size_t vp_link_output(struct vp_link *l, struct iovec *iov, size_t max,
+		      size_t limit);
+void vp_link_written(struct vp_link *l, size_t n);
+bool vp_link_wants_write(const struct vp_link *l);
+/* May the link write at all (R23)? */
+bool vp_link_may_talk(const struct vp_link *l);
+
+/* link_timer.c */
+/* Asks the peer for its state, and sends no sequenced frame until it comes. */
+void vp_link_probe(struct vp_link *l);
+void vp_link_rtt_sample(struct vp_link *l, uint64_t rtt);
+uint64_t vp_link_deadline(const struct vp_link *l);
+void vp_link_tick(struct vp_link *l);
+bool vp_link_wants_reconnect(const struct vp_link *l, uint64_t now);
+
+static inline bool vp_seq_before(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) < 0;
+}
+
+static inline struct vp_tx *vp_tx_of(struct vp_link *l, uint32_t seq)
+{
+	return &l->tx[seq % VP_TX_MAX];
+}
+
+#endif

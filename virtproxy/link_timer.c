@@ -1,0 +1,142 @@
+/*
+ * link_timer.c - what happens when time passes
+ *
+ * Nothing ends because of it (R20): time only brings beacons, acks that were put
+ * off, HELLOs, and challenges.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include "virtproxy/link.h"
+
+static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
+{
+	return v < low ? low : v > high ? high : v;
+}
+
+void vp_link_probe(struct vp_link *l)
+{
+	if (l->token || !l->up)
+		return;
+	while (!l->token)
+		l->ops.random(l->arg, &l->token, sizeof(l->token));
+	l->challenge_due = l->beacon_due = true;
+	l->token_gap = l->rto;
+	l->token_at = l->now + l->token_gap;
+}
+
+/* RFC 6298, in integers. */
+void vp_link_rtt_sample(struct vp_link *l, uint64_t rtt)
+{
+	if (!l->srtt) {
+		l->srtt = rtt ? rtt : 1;
+		l->rttvar = rtt / 2;
+	} else {
+		uint64_t diff = l->srtt > rtt ? l->srtt - rtt : rtt - l->srtt;
+
+		l->rttvar += diff / 4;
+		l->rttvar -= l->rttvar / 4;
+		l->srtt += rtt / 8;
+		l->srtt -= l->srtt / 8;
+	}
+	l->rto = clamp(l->srtt + 4 * l->rttvar + l->params->ack_delay,
+		       l->params->rto_min, l->params->rto_max);
+}
+
+/* Do bytes of ours still wait for the channel?  Then nothing was lost yet, and
+ * more of them would only pile up in front of a guest that is paused (R10). */
+static bool backed_up(const struct vp_link *l)
+{
+	return l->unsent || l->part || buf_len(&l->stage);
+}
+
+static void tick_session(struct vp_link *l)
+{
+	if (l->now >= l->ack_at) {
+		l->ack_at = CLOCK_NEVER;
+		l->ack_due = true;
+	}
+	if (l->now >= l->rto_at) {
+		l->rto_at = CLOCK_NEVER;
+		if (l->una == l->sent) {
+			; /* nothing is out */
+		} else if (backed_up(l)) {
+			l->rto_at = l->now + l->rto;
+		} else if (!l->token) {
+			vp_count(l, VP_C_TIMEOUTS);
+			l->rto = clamp(l->rto * 2, 0, l->params->rto_max);
+			vp_link_probe(l);
+		}
+	}
+	if (l->now >= l->token_at) {
+		if (!backed_up(l)) {
+			l->challenge_due = l->beacon_due = true;
+			l->token_gap = clamp(l->token_gap * 2, 0,
+					     l->params->rto_max);
+		}
+		l->token_at = l->now + l->token_gap;
+	}
+	if (l->now >= l->beacon_at) {
+		l->beacon_at = l->now + VP_BEACON_EVERY;
+		if (!backed_up(l)) {
+			l->beacon_due = true;
+			if (l->role == VP_GUEST &&
+			    l->last_heard < l->last_beacon)
+				l->hello_due = true;
+			l->last_beacon = l->now;
+		}
+	}
+}
+
+void vp_link_tick(struct vp_link *l)
+{
+	vp_parser_tick(&l->parser, l->now);
+	if (!l->attached)
+		return;
+	if (l->up && vp_link_may_talk(l))
+		tick_session(l);
+	if (l->now < l->hello_at)
+		return;
+	if (l->role == VP_GUEST) {
+		l->hello_gap = clamp(l->hello_gap * 2, l->params->hello_min,
+				     l->params->hello_max);
+		l->hello_at = l->up ? CLOCK_NEVER : l->now + l->hello_gap;
+		l->hello_due |= !l->up && !backed_up(l);
+	} else {
+		l->hello_at = l->heard ? CLOCK_NEVER :
+					 l->now + VP_PROBE_HELLO_EVERY;
+		l->hello_due |= !l->heard && !backed_up(l);
+	}
+}
+
+static uint64_t silent_since(const struct vp_link *l)
+{
+	return l->last_heard > l->attached_at ? l->last_heard : l->attached_at;
+}
+
+uint64_t vp_link_deadline(const struct vp_link *l)
+{
+	const uint64_t session[] = { l->ack_at, l->rto_at, l->token_at,
+				     l->beacon_at };
+	uint64_t at = l->parser.cut_at;
+
+	if (!l->attached)
+		return CLOCK_NEVER;
+	if (l->hello_at < at)
+		at = l->hello_at;
+	if (l->role == VP_HOST && silent_since(l) + l->reconnect_after > l->now &&
+	    silent_since(l) + l->reconnect_after < at)
+		at = silent_since(l) + l->reconnect_after;
+	if (l->up && vp_link_may_talk(l))
+		for (size_t i = 0; i < sizeof(session) / sizeof(*session); i++)
+			if (session[i] < at)
+				at = session[i];
+	return at;
+}
+
+bool vp_link_wants_reconnect(const struct vp_link *l, uint64_t now)
+{
+	return l->role == VP_HOST && l->attached &&
+	       now >= silent_since(l) + l->reconnect_after;
+}
