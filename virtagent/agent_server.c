@@ -40,6 +40,7 @@
 #include "virtagent/http_server.h"
 #include "virtagent/limits.h"
 #include "virtagent/policy.h"
+#include "virtagent/rpc_server.h"
 
 /* Between two starts of a spawner, without an endpoint that does it. */
 #define SPAWNER_PAUSE_MS 1000
@@ -50,6 +51,7 @@ struct agent_server {
 	struct guest_context ctx;
 	struct codec_registry *registry;
 	struct http_server *http;
+	struct outcomes *outcomes;
 	pthread_rwlock_t lock; /* policy: read by methods, replaced on reload */
 	struct policy *policy;
 	int ipc_fd;    /* -1 = alone, on options->server_fd */
@@ -132,20 +134,13 @@ static int guard(struct va_call *call)
 static int rpc(struct http_request *rq, void *context)
 {
 	struct agent_server *s = context;
-	const struct buf *body = http_request_body(rq);
-	CLEANUP_BUF struct buf out = BUF_INIT(2 * VA_XML_MAX);
-	struct va_call tmpl = {
-		.caller = http_request_caller(rq),
-		.call_id = http_request_header(rq, "Virtagent-Call"),
-		.cancel_fd = http_request_cancel_fd(rq),
+	const struct va_call tmpl = {
 		.context = &s->ctx,
+		.outcomes = s->outcomes,
+		.server_id = s->ctx.agent_id,
 	};
-	int r = codec_dispatch(s->registry, buf_data(body), buf_len(body), &tmpl,
-			       &out);
 
-	if (r < 0)
-		return r;
-	return http_respond(rq, 200, "text/xml", buf_data(&out), buf_len(&out));
+	return rpc_serve(rq, s->registry, &tmpl);
 }
 
 void agent_server_context(void *route_context, struct codec_registry **registry,
@@ -164,8 +159,7 @@ static const struct http_route routes[] = {
 	  .end = agent_file_end },
 	{ .method = "GET", .path = "/exec", .handle = agent_exec_get },
 	{ .method = "GET", .path = "/jobs/*", .handle = agent_job_get },
-	{ .method = "POST", .path = "/RPC2", .body = HTTP_BODY_BUFFER,
-	  .max_body = VA_XML_MAX, .handle = rpc },
+	RPC_ROUTE(rpc),
 };
 
 /* --- the main thread ------------------------------------------------------ */
@@ -408,8 +402,9 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 					 audit_call);
 	if (s->registry)
 		codec_set_allowed(s->registry, row_allowed);
+	s->outcomes = outcomes_new();
 	s->http = http_server_new(&http);
-	return s->ctx.jobs && s->registry && s->http ? 0 : -ENOMEM;
+	return s->ctx.jobs && s->registry && s->outcomes && s->http ? 0 : -ENOMEM;
 }
 
 int agent_server_main(const struct agent_options *o, int ipc_fd)

@@ -423,6 +423,11 @@ int http_request_cancel_fd(const struct http_request *rq)
 	return rq->conn->cancel_fd;
 }
 
+int http_request_stop_fd(const struct http_request *rq)
+{
+	return rq->conn->server->stop_fd;
+}
+
 void http_request_set_data(struct http_request *rq, void *data,
 			   void (*free_fn)(void *))
 {
@@ -751,30 +756,41 @@ static void answer_error(struct http_request *rq, int r)
 		refuse(rq, 500, r < 0 ? strerror(-r) : "the handler gave no answer");
 }
 
+/* Refuses, or gets ready for the body and runs a streaming route's handler. */
+static int route_request(struct http_request *rq)
+{
+	struct http_server *s = rq->conn->server;
+	int r = find_route(rq);
+
+	if (r == 0 && !rq->answered)
+		r = check_body(rq);
+	if (r < 0 || rq->answered || rq->route->body != HTTP_BODY_STREAM)
+		return r;
+	r = rq->route->handle(rq, s->cfg.context);
+	if (r < 0)
+		answer_error(rq, r);
+	return 0;
+}
+
+/*
+ * The head is here.  Only with a body to come is anything decided now: after an
+ * answer that is given this early the library closes the connection.
+ */
 static enum MHD_Result begin(struct http_request *rq, const char *method)
 {
-	struct conn *c = rq->conn;
-	struct http_server *s = c->server;
+	struct http_server *s = rq->conn->server;
+	uint64_t wait = CLOCK_NEVER;
 
 	rq->method = method;
 	rq->phase = PHASE_BODY;
-	if (check_framing(rq) < 0 ||
-	    (!rq->answered && find_route(rq) < 0) ||
-	    (!rq->answered && check_body(rq) < 0))
+	if (check_framing(rq) < 0)
 		return MHD_NO;
-	if (rq->answered) {
-		conn_state(c, true, CLOCK_NEVER);
-		return MHD_YES;
-	}
-	if (rq->route->body == HTTP_BODY_STREAM) {
-		int r = rq->route->handle(rq, s->cfg.context);
-
-		if (r < 0)
-			answer_error(rq, r);
-		conn_state(c, true, s->idle_ns);
-		return MHD_YES;
-	}
-	conn_state(c, true, rq->has_body ? s->request_ns : CLOCK_NEVER);
+	if (rq->has_body && !rq->answered && route_request(rq) < 0)
+		return MHD_NO;
+	if (rq->has_body && !rq->answered)
+		wait = rq->route->body == HTTP_BODY_STREAM ? s->idle_ns :
+							      s->request_ns;
+	conn_state(rq->conn, true, wait);
 	return MHD_YES;
 }
 
@@ -822,9 +838,12 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd,
 	if (n)
 		return rq->answered ? MHD_YES : take_piece(rq, data, n);
 	rq->phase = PHASE_DONE;
+	if (!rq->route && !rq->answered && route_request(rq) < 0)
+		return MHD_NO;
 	if (rq->answered)
 		return MHD_YES;
-	conn_state(rq->conn, true, CLOCK_NEVER);
+	if (rq->has_body)
+		conn_state(rq->conn, true, CLOCK_NEVER);
 	if (rq->route->body != HTTP_BODY_STREAM)
 		r = rq->route->handle(rq, rq->conn->server->cfg.context);
 	else if (rq->route->end)

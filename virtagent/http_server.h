@@ -76,7 +76,10 @@ const struct va_caller *http_request_caller(const struct http_request *rq);
 const struct buf *http_request_body(const struct http_request *rq);
 /* Content-Length, or -1 when chunked or absent. */
 int64_t http_request_length(const struct http_request *rq);
+/* Readable once the client went or the server ends. */
 int http_request_cancel_fd(const struct http_request *rq);
+/* Readable once the server ends, whether the client is there or not. */
+int http_request_stop_fd(const struct http_request *rq);
 /* State of the handler, freed with free_fn at the request's end. */
 void http_request_set_data(struct http_request *rq, void *data,
 			   void (*free_fn)(void *));

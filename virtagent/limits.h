@@ -46,6 +46,14 @@
 /* Bytes of a Virtagent-Call header: two UUIDs and a slash are 73. */
 #define VA_CALL_ID_MAX 128u
 
+/* Replies of marked calls that are kept, for how many seconds and up to how many
+ * bytes: 16 MiB at the very most. */
+#define VA_OUTCOMES_KEPT 256u
+#define VA_OUTCOME_KEPT_S 600u
+#define VA_OUTCOME_REPLY_MAX (64u << 10)
+/* Ids of marked calls that are kept, about 200 bytes each. */
+#define VA_OUTCOMES_MAX 4096u
+
 /* --- HTTP ---------------------------------------------------------------- */
 
 /* Connections of one server at once; each costs a thread and, when used, about

