@@ -347,6 +347,14 @@ static void pump_output(struct session *s)
 	job_unfollow(s->job, at);
 }
 
+static void session_free(struct session *s)
+{
+	job_put(s->job);
+	buf_done(&s->in);
+	close(s->stop_fd);
+	free(s);
+}
+
 static void run_session(void *arg, int fd, const void *extra, size_t extra_len)
 {
 	struct session *s = arg;
@@ -357,6 +365,12 @@ static void run_session(void *arg, int fd, const void *extra, size_t extra_len)
 	int r;
 
 	s->fd = fd;
+	if (fd < 0) {
+		if (s->ours)
+			job_kill(s->job, SIGKILL);
+		session_free(s);
+		return;
+	}
 	job_info(s->job, &info);
 	put_le32(raw, info.id);
 	put_le32(raw + 4, (uint32_t)info.status.pid);
@@ -373,10 +387,7 @@ static void run_session(void *arg, int fd, const void *extra, size_t extra_len)
 	pthread_attr_destroy(&attr);
 	if (s->ours && !s->detached)
 		end_job(s->job);
-	job_put(s->job);
-	buf_done(&s->in);
-	close(s->stop_fd);
-	free(s);
+	session_free(s);
 }
 
 static int respond_session(struct http_request *rq, struct job *j, bool ours)

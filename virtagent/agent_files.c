@@ -80,6 +80,8 @@ static void add_facts(struct http_request *rq, const struct stat *st)
 
 	snprintf(text, sizeof(text), "%" PRId64, (int64_t)st->st_mtime);
 	http_add_header(rq, "X-Va-Mtime", text);
+	snprintf(text, sizeof(text), "%" PRIu64, (uint64_t)st->st_size);
+	http_add_header(rq, "X-Va-Size", text);
 	snprintf(text, sizeof(text), "%04o", (unsigned)(st->st_mode & 07777));
 	http_add_header(rq, "X-Va-Mode", text);
 	snprintf(text, sizeof(text), "%u:%u", (unsigned)st->st_uid, (unsigned)st->st_gid);
@@ -87,7 +89,7 @@ static void add_facts(struct http_request *rq, const struct stat *st)
 }
 
 static int send_pseudo(struct form *f, struct http_request *rq, const char *path,
-		       const struct stat *st)
+		       struct stat *st)
 {
 	CLEANUP_BUF struct buf b = BUF_INIT(PSEUDO_MAX);
 	struct guest_piece piece = { .eof = false };
@@ -107,6 +109,7 @@ static int send_pseudo(struct form *f, struct http_request *rq, const char *path
 		if (n == 0)
 			break;
 	}
+	st->st_size = (off_t)buf_len(&b);
 	add_facts(rq, st);
 	return http_respond(rq, 200, BYTES, buf_data(&b), buf_len(&b));
 }

@@ -150,6 +150,9 @@ static void request_reset(struct http_request *rq)
 
 static void conn_free(struct conn *c)
 {
+	/* The client left before its 101. */
+	if (c->upgrade.run)
+		c->upgrade.run(c->upgrade.arg, -1, NULL, 0);
 	request_reset(&c->rq);
 	if (c->cancel_fd >= 0)
 		close(c->cancel_fd);
@@ -608,7 +611,9 @@ static void on_upgrade(void *cls, struct MHD_Connection *mhd, void *con_cls,
 {
 	struct conn *c = cls;
 	struct http_server *s = c->server;
+	struct upgrade up = c->upgrade;
 
+	c->upgrade = (struct upgrade){ NULL, NULL };
 	pthread_mutex_lock(&s->lock);
 	s->upgraded++;
 	c->upgraded = true;
@@ -617,7 +622,7 @@ static void on_upgrade(void *cls, struct MHD_Connection *mhd, void *con_cls,
 		shutdown(fd, SHUT_RDWR);
 	pthread_mutex_unlock(&s->lock);
 
-	c->upgrade.run(c->upgrade.arg, fd, extra, extra_len);
+	up.run(up.arg, fd, extra, extra_len);
 	/* The peer must not wait for the library to get round to closing. */
 	shutdown(fd, SHUT_RDWR);
 

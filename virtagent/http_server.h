@@ -112,9 +112,9 @@ int http_respond_stream(struct http_request *rq, unsigned status,
  * 101 with the given Upgrade token; run(arg, fd, ...) then owns the socket's
  * bytes (extra: what was received already) on this thread.  The socket does not
  * block and is closed after run(); at the server's end it is shut down under
- * run(), which must then return.  run() is not called when the client left before
- * the 101: free arg by way of http_request_set_data() where that matters (the
- * request and its data end before run() starts).
+ * run(), which must then return.  The request and its data end before run() starts.
+ * When the client left before the 101, run() is called with fd -1, only to free
+ * what arg holds; it must not block then.
  */
 int http_respond_upgrade(struct http_request *rq, const char *token,
 			 void (*run)(void *arg, int fd, const void *extra,
