@@ -377,8 +377,6 @@ ssize_t sock_recv_fds(int fd, void *msg, size_t size, int *fds, size_t *nfds)
 			take_fds(c, fds, room, &got);
 	if (nfds)
 		*nfds = got;
-	for (size_t i = 0; i < got; i++)
-		fd_set_nonblock(fds[i], true);
 	return n;
 }
 

@@ -1,7 +1,9 @@
 /*
  * sock.h - sockets: make, name, pass on
  *
- * Every descriptor made here is close-on-exec and non-blocking.
+ * Every descriptor made here is close-on-exec and non-blocking.  One that was
+ * received is close-on-exec only: O_NONBLOCK belongs to the open file, which the
+ * sender still shares.
  *
  * SPDX-License-Identifier: MIT
  */

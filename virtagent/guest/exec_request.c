@@ -297,6 +297,12 @@ static int check_user(struct va_call *call, struct exec_request *rq)
 	return r < 0 ? r : ctx->check_user(call, self.name);
 }
 
+/* As at a login: the user's home, or / when it is not there. */
+static const char *home_of(const struct exec_request *rq)
+{
+	return rq->has_user && access(rq->user.home, F_OK) == 0 ? rq->user.home : NULL;
+}
+
 int exec_start(struct va_call *call, struct exec_request *rq, struct job **ret)
 {
 	struct guest_context *ctx = guest_context(call);
@@ -316,7 +322,7 @@ int exec_start(struct va_call *call, struct exec_request *rq, struct job **ret)
 	rq->job.label = rq->label;
 	rq->job.spawn.argv = (const char *const *)rq->argv;
 	rq->job.spawn.env = (const char *const *)rq->env;
-	rq->job.spawn.cwd = rq->cwd ? rq->cwd : rq->has_user ? rq->user.home : NULL;
+	rq->job.spawn.cwd = rq->cwd ? rq->cwd : home_of(rq);
 	if (rq->has_user && (rq->user.uid != geteuid() || rq->user.gid != getegid())) {
 		rq->job.spawn.flags |= SPAWN_IDS;
 		rq->job.spawn.uid = rq->user.uid;
