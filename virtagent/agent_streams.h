@@ -12,8 +12,9 @@
 
 #include "virtagent/agent_child.h"
 
-/* Waiting at once; more are refused. */
-#define AGENT_STREAMS_MAX 64u
+/* Waiting at once; more are refused.  As many as a link has streams: a burst of
+ * them waits for the server, however slow the guest. */
+#define AGENT_STREAMS_MAX 256u
 
 struct agent_streams {
 	struct agent_child *server;

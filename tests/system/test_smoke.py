@@ -227,16 +227,15 @@ def _():
 
 
 def agent_roles():
-    """{role: pid} of the agent on the virtio port."""
+    """{role: pid} of the agent on the virtio port (the other has an own directory)."""
+    out = guest.sh("for p in $(pidof va-agent); do "
+                   "grep -q VA_RUNTIME_DIR /proc/$p/environ 2>/dev/null || "
+                   "echo $p $(tr '\\0' ' ' </proc/$p/cmdline 2>/dev/null); done")
     roles = {}
-    for pid in guest.pids("va-agent"):
-        words = guest.sh("tr '\\0' ' ' </proc/%d/cmdline; tr '\\0' '\\n' </proc/%d/environ"
-                         % (pid, pid), check=False)
-        if "VA_RUNTIME_DIR" in words or "va-agent" not in words.split("\n")[0]:
-            continue
-        first = words.split("\n")[0]
-        role = next((r for r in ("server", "spawner") if "--role=" + r in first), "endpoint")
-        roles[role] = pid
+    for line in out.splitlines():
+        pid, _, words = line.partition(" ")
+        role = next((r for r in ("server", "spawner") if "--role=" + r in words), "endpoint")
+        roles[role] = int(pid)
     return roles
 
 
