@@ -22,13 +22,16 @@
 #include "virtagent/client/table.h"
 #include "virtagent/fault.h"
 
+#define NAME_MAX_BYTES 255 /* of a file's name on Linux */
+
 struct files_opts {
-	bool longer, all, recursive, force, parents;
+	bool longer, all, classify, recursive, force, parents;
 	const char *mode;
 };
 
 DEFINE_FLAG(set_long, files_opts, longer);
 DEFINE_FLAG(set_all, files_opts, all);
+DEFINE_FLAG(set_classify, files_opts, classify);
 DEFINE_FLAG(set_recursive, files_opts, recursive);
 DEFINE_FLAG(set_force, files_opts, force);
 DEFINE_FLAG(set_parents, files_opts, parents);
@@ -137,6 +140,7 @@ static int ls_entry(void *arg, const struct va_value *e)
 	struct ls_state *s = arg;
 	const struct va_value *name = va_member(e, "name");
 	const void *data;
+	bool slash;
 	size_t n;
 
 	if (!name || va_get_bytes(name, &data, &n) || !n)
@@ -148,15 +152,17 @@ static int ls_entry(void *arg, const struct va_value *e)
 		return 0;
 	}
 	/* A newline in a name is part of it, on a pipe; not on a terminal. */
+	slash = s->o->classify &&
+		strcmp(member_text(e, "type"), "directory") == 0;
 	if (out_is_terminal(s->cl, stdout)) {
-		CLEANUP_TABLE struct table *t = table_new("name");
+		char escaped[4 * NAME_MAX_BYTES + 1];
 
-		if (!t || table_cell_n(t, data, n))
-			return -ENOMEM;
-		return table_print(t, stdout, false);
+		out_escape(escaped, sizeof(escaped), data, n);
+		printf("%s%s\n", escaped, slash ? "/" : "");
+		return 0;
 	}
 	s->error = out_text(s->cl, data, n);
-	putchar('\n');
+	printf("%s\n", slash ? "/" : "");
 	return s->error;
 }
 
@@ -274,6 +280,7 @@ static int run_mkdir(struct client *cl, int argc, char **argv)
 static const struct option_row ls_rows[] = {
 	{ 'l', "long", NULL, "show type, mode, owner, size and time", set_long },
 	{ 'a', "all", NULL, "also names that begin with a dot", set_all },
+	{ 'F', "classify", NULL, "put a / behind directories", set_classify },
 	CLIENT_ROWS,
 };
 
