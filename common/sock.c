@@ -268,6 +268,23 @@ static int tcp_open(const char *host, const char *port, bool listening)
 	return r;
 }
 
+int sock_tcp_resolve(const char *host, const char *port, char *addr, size_t size)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	CLEANUP(freeaddrinfo_p) struct addrinfo *list = NULL;
+	int r;
+
+	if (!*host) { /* every address, or this host: stays as it is */
+		*addr = 0;
+		return 0;
+	}
+	r = getaddrinfo(host, port, &hints, &list);
+	if (r == 0)
+		r = getnameinfo(list->ai_addr, list->ai_addrlen, addr, (socklen_t)size,
+				NULL, 0, NI_NUMERICHOST);
+	return r == 0 ? 0 : gai_errno(r);
+}
+
 int sock_tcp_listen(const char *host, const char *port)
 {
 	return tcp_open(host, port, true);

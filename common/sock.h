@@ -55,6 +55,9 @@ int sock_peer_name(int fd, char *name, size_t size);
  * writable, then sock_error(). */
 int sock_tcp_listen(const char *host, const char *port);
 int sock_tcp_connect(const char *host, const char *port);
+/* The first address of a host and port, as a number; looks names up, which may
+ * block.  addr may be host itself. */
+int sock_tcp_resolve(const char *host, const char *port, char *addr, size_t size);
 /* SO_ERROR, as 0 or a negative errno. */
 int sock_error(int fd);
 

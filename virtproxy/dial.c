@@ -238,11 +238,19 @@ static int add(struct vp_endpoint *ep, const struct vp_spec *spec, vp_accept_fn 
 int vp_endpoint_add_iforward(struct vp_endpoint *ep, const struct vp_spec *spec,
 			     char *err, size_t err_size)
 {
-	int r = add(ep, spec, NULL, NULL);
+	struct vp_spec numeric = *spec;
+	int r = 0;
 
+	/* A name is looked up now, once: later nothing may block. */
+	if (strcmp(spec->port, "-") != 0)
+		r = sock_tcp_resolve(spec->addr, spec->port, numeric.addr,
+				     sizeof(numeric.addr));
+	if (r == 0)
+		r = add(ep, &numeric, NULL, NULL);
 	if (r < 0)
-		snprintf(err, err_size, "service %s: %s", spec->name,
-			 r == -EEXIST ? "already forwarded" : strerror(-r));
+		snprintf(err, err_size, "service %s at %s: %s", spec->name, spec->addr,
+			 r == -EEXIST ? "the service is forwarded already" :
+					strerror(-r));
 	return r;
 }
 

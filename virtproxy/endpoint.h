@@ -19,6 +19,9 @@
 #include "virtproxy/virtproxy.h"
 
 #define VP_REFUSED_KEPT 16u
+#define VP_RX_SIZE 65536u
+#define VP_OPEN_DELAY_MIN UINT64_C(100000000) /* ns; doubled each time */
+#define VP_REATTACH_MIN UINT64_C(3000000000)
 
 /* Where the channel stands. */
 enum channel_state {
@@ -85,7 +88,6 @@ struct vp_endpoint {
 	struct vp_conn *conns;
 	struct vp_conn *current; /* whose event is being handled */
 	bool have_broken;
-	uint32_t next_number;
 	size_t nconns;
 
 	struct vp_refused refused[VP_REFUSED_KEPT];
@@ -102,8 +104,13 @@ struct vp_endpoint {
 	void *goodbye_arg;
 };
 
-/* endpoint.c */
+/* channel.c */
 
+/* Tries to get the channel; on failure again later. */
+void channel_open(struct vp_endpoint *ep);
+/* For open_timer and tick_timer. */
+void channel_on_open_timer(void *arg);
+void channel_on_tick(void *arg);
 /* Writes what the mux offers and sets the timer. */
 void endpoint_pump(struct vp_endpoint *ep);
 /* Closes the channel and opens it again, at once or after a while. */
@@ -111,7 +118,11 @@ void endpoint_reopen(struct vp_endpoint *ep, const char *why);
 /* R30: the VM has left this host (or has come back, or never left). */
 void endpoint_freeze(struct vp_endpoint *ep, bool frozen, const char *why);
 const char *endpoint_channel_word(const struct vp_endpoint *ep);
-/* Remembers and tells of a stream that was refused, here or there. */
+
+/* endpoint.c */
+
+/* Remembers and tells of a stream that was refused, here or there; number 0: it
+ * never became one. */
 void endpoint_note_refused(struct vp_endpoint *ep, uint32_t number,
 			   const char *service, const char *reason);
 

@@ -23,18 +23,13 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/cleanup.h"
-#include "common/clock.h"
-#include "common/sock.h"
-
-#define SILENT_AFTER (3 * NSEC_PER_SEC)
 
 static struct log_limit stream_limit = LOG_LIMIT_INIT;
 
@@ -84,30 +79,42 @@ void conn_free(struct vp_conn *c)
 	free(c);
 }
 
-/* Opened, refused or ended, for the log: who and how much. */
+/* What local clients do is always logged, what the peer does within limits. */
+__attribute__((format(printf, 2, 3)))
+static void log_stream(const struct vp_conn *c, const char *fmt, ...)
+{
+	char text[640];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (c->opener)
+		log_info("%s: stream %u %s %s", c->ep->label, c->meta.stream, c->service,
+			 text);
+	else
+		log_ratelimited(&stream_limit, LOG_LVL_INFO, "%s: stream %u %s %s",
+				c->ep->label, c->meta.stream, c->service, text);
+}
+
 static void log_end(const struct vp_conn *c, int reason, const char *text)
 {
-	const struct vp_endpoint *ep = c->ep;
 	char why[VP_REASON_MAX * 4 + 1] = "";
 
 	if (reason)
 		log_escape(why, sizeof(why), text ? text : "", text ? strlen(text) : 0);
-	log_ratelimited(&stream_limit, LOG_LVL_INFO,
-			"%s: stream %u %s closed%s%s%s%s, %llu bytes sent, %llu "
-			"received", ep->label, c->meta.stream, c->service,
-			reason ? ": " : "", reason ? vp_reset_text(reason) : "",
-			*why ? ": " : "", why,
-			(unsigned long long)vp_stream_tx_bytes(c->stream),
-			(unsigned long long)vp_stream_rx_bytes(c->stream));
+	log_stream(c, "closed%s%s%s%s, %llu bytes sent, %llu received",
+		   reason ? ": " : "", reason ? vp_reset_text(reason) : "",
+		   *why ? ": " : "", why,
+		   (unsigned long long)vp_stream_tx_bytes(c->stream),
+		   (unsigned long long)vp_stream_rx_bytes(c->stream));
 }
 
 static void log_start(const struct vp_conn *c)
 {
-	log_ratelimited(&stream_limit, LOG_LVL_INFO,
-			"%s: stream %u %s opened by %s, uid %d gid %d pid %d",
-			c->ep->label, c->meta.stream, c->service,
-			c->opener ? "a local client" : "the peer", (int)c->meta.uid,
-			(int)c->meta.gid, (int)c->meta.pid);
+	log_stream(c, "opened by %s, uid %d gid %d pid %d",
+		   c->opener ? "a local client" : "the peer", (int)c->meta.uid,
+		   (int)c->meta.gid, (int)c->meta.pid);
 }
 
 static void on_local(int fd, unsigned events, void *arg)
@@ -302,147 +309,6 @@ void vp_endpoint_reset_accepted(struct vp_endpoint *ep, const char *service,
 	endpoint_pump(ep);
 }
 
-/* A local client has connected: open a stream for it, or hang up. */
-static void take_client(struct vp_oforward *f, int fd)
-{
-	struct vp_endpoint *ep = f->ep;
-	struct peer_cred cred = PEER_CRED_UNKNOWN;
-	struct vp_conn *c;
-
-	ep->next_number++;
-	if (!vp_mux_session_up(ep->mux) || ep->goodbye) {
-		ep->counts.refused_absent++;
-		log_ratelimited(&stream_limit, LOG_LVL_INFO,
-				"%s: stream %u %s closed at once: no session with the "
-				"peer", ep->label, ep->next_number, f->service);
-		endpoint_note_refused(ep, ep->next_number, f->service,
-				      "no session with the peer");
-		close(fd);
-		return;
-	}
-	c = conn_new(ep, fd, f->service);
-	if (!c) {
-		close(fd);
-		return;
-	}
-	sock_peer_cred(fd, &cred);
-	c->opener = true;
-	c->meta = (struct vp_meta){ cred.uid, cred.gid, (uint32_t)cred.pid,
-				    ep->next_number };
-	c->stream = vp_stream_open(ep->mux, f->service, &c->meta, c);
-	if (!c->stream) {
-		ep->counts.refused_here++;
-		log_ratelimited(&stream_limit, LOG_LVL_WARNING,
-				"%s: stream %u %s not opened: %s", ep->label,
-				ep->next_number, f->service, strerror(errno));
-		endpoint_note_refused(ep, ep->next_number, f->service, strerror(errno));
-		conn_free(c);
-		return;
-	}
-	ep->counts.streams_opened++;
-	if (clock_now() - vp_mux_last_heard(ep->mux) > SILENT_AFTER)
-		ep->counts.open_while_silent++;
-	conn_start(c);
-	vp_stream_ready(c->stream);
-}
-
-static void on_accept_again(void *arg)
-{
-	struct vp_oforward *f = arg;
-
-	loop_fd_set(f->src, LOOP_READ);
-}
-
-/* Out of descriptors: the listener would stay readable; pause it. */
-#define ACCEPT_PAUSE (100 * NSEC_PER_MSEC)
-
-static void on_listener(int listen_fd, unsigned events, void *arg)
-{
-	struct vp_oforward *f = arg;
-	struct vp_endpoint *ep = f->ep;
-	int fd;
-
-	while ((fd = sock_accept(listen_fd)) >= 0)
-		take_client(f, fd);
-	if (fd != -EAGAIN) {
-		log_ratelimited(&stream_limit, LOG_LVL_WARNING, "%s: accept for %s: %s",
-				ep->label, f->service, strerror(-fd));
-		loop_fd_set(f->src, 0);
-		loop_timer_in(f->pause, ACCEPT_PAUSE);
-	}
-	endpoint_pump(ep);
-}
-
-static void oforward_free(struct vp_oforward *f)
-{
-	struct stat st;
-
-	/* Only the name that we made: it may be another's by now. */
-	if (f->path && stat(f->path, &st) == 0 && st.st_ino == f->ino &&
-	    st.st_dev == f->dev)
-		unlink(f->path);
-	loop_timer_free(f->pause);
-	loop_fd_free(f->src);
-	if (f->fd >= 0)
-		close(f->fd);
-	free(f->path);
-	free(f);
-}
-
-int vp_endpoint_add_oforward_fd(struct vp_endpoint *ep, const char *service,
-				int listen_fd)
-{
-	struct vp_oforward *f = calloc(1, sizeof(*f));
-	int r = -ENOMEM;
-
-	if (!f)
-		return -ENOMEM;
-	f->ep = ep;
-	f->fd = -1;
-	snprintf(f->service, sizeof(f->service), "%s", service);
-	f->pause = loop_timer_new(ep->loop, on_accept_again, f);
-	if (f->pause)
-		r = fd_set_nonblock(listen_fd, true);
-	if (r == 0) {
-		f->src = loop_fd_new(ep->loop, listen_fd, LOOP_READ, on_listener, f);
-		r = f->src ? 0 : -errno;
-	}
-	if (r < 0) {
-		oforward_free(f);
-		return r;
-	}
-	f->fd = listen_fd;
-	f->next = ep->oforwards;
-	ep->oforwards = f;
-	return 0;
-}
-
-int vp_endpoint_add_oforward(struct vp_endpoint *ep, const struct vp_spec *spec,
-			     gid_t gid, char *err, size_t err_size)
-{
-	bool is_path = strcmp(spec->port, "-") == 0;
-	CLEANUP_CLOSE int fd = is_path ? sock_unix_listen(spec->addr, gid) :
-					 sock_tcp_listen(spec->addr, spec->port);
-	struct stat st;
-	int r = fd < 0 ? fd : vp_endpoint_add_oforward_fd(ep, spec->name, fd);
-
-	if (r < 0) {
-		snprintf(err, err_size, "%s%s%s: %s", spec->addr, is_path ? "" : ":",
-			 is_path ? "" : spec->port,
-			 r == -EADDRINUSE ? "somebody listens there already" :
-			 r == -EEXIST	  ? "exists and is no socket" :
-					    strerror(-r));
-		return r;
-	}
-	take_fd(fd);
-	if (is_path && stat(spec->addr, &st) == 0) {
-		ep->oforwards->path = strdup(spec->addr);
-		ep->oforwards->ino = st.st_ino;
-		ep->oforwards->dev = st.st_dev;
-	}
-	return 0;
-}
-
 int forward_list(const struct vp_endpoint *ep, struct buf *answer)
 {
 	int r = 0;
@@ -462,11 +328,6 @@ void forward_free_all(struct vp_endpoint *ep)
 {
 	while (ep->conns)
 		conn_free(ep->conns);
-	while (ep->oforwards) {
-		struct vp_oforward *f = ep->oforwards;
-
-		ep->oforwards = f->next;
-		oforward_free(f);
-	}
+	listen_free_all(ep);
 	dial_free_all(ep);
 }

@@ -1,6 +1,6 @@
 /*
- * forward.h - what forward.c (local connections, listeners) and dial.c (local
- * services that the peer reaches) share
+ * forward.h - what forward.c (local connections), listen.c (local clients) and
+ * dial.c (local services that the peer reaches) share
  *
  * SPDX-License-Identifier: MIT
  */
@@ -61,5 +61,7 @@ void conn_free(struct vp_conn *c);
 /* The dialled socket has become writable, or it is time to try again. */
 void dial_continue(struct vp_conn *c);
 void dial_free_all(struct vp_endpoint *ep);
+
+void listen_free_all(struct vp_endpoint *ep);
 
 #endif

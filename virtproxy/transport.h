@@ -40,8 +40,9 @@ struct vp_transport_ops {
 	 */
 	ssize_t (*read)(struct vp_transport *t, void *buf, size_t n);
 	ssize_t (*write)(struct vp_transport *t, const struct iovec *iov, size_t n);
-	/* Is the other side there?  NULL = whenever the channel is open. */
-	bool (*present)(struct vp_transport *t);
+	/* Is the other side there?  1, 0, or a negative errno: lost.  NULL = it is
+	 * whenever the channel is open. */
+	int (*present)(struct vp_transport *t);
 	/* Called once a second while open.  NULL = nothing to look after. */
 	void (*check)(struct vp_transport *t);
 	/* The mux has learnt what the channel is.  NULL = nothing to set. */

@@ -104,12 +104,16 @@ static ssize_t port_write(struct vp_transport *t, const struct iovec *iov, size_
 	return r == 0 || r == -ENOMEM || r == -ENOSPC ? -ENOBUFS : r;
 }
 
-static bool port_present(struct vp_transport *t)
+static int port_present(struct vp_transport *t)
 {
 	struct pollfd p = { .fd = t->fd, .events = POLLIN | POLLOUT };
+	char byte;
 
-	/* Error and invalid are for read() to name. */
-	return poll(&p, 1, 0) < 0 || (p.revents & (POLLHUP | POLLERR)) != POLLHUP;
+	if (poll(&p, 1, 0) < 0 || !(p.revents & POLLHUP))
+		return 1;
+	/* Asking for no bytes takes none, and tells an unplugged port from one
+	 * whose host is away. */
+	return read(t->fd, &byte, 0) < 0 ? -errno : 0;
 }
 
 const struct vp_transport_ops vp_transport_virtserial = {

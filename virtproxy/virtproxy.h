@@ -108,7 +108,8 @@ void vp_endpoint_reset_accepted(struct vp_endpoint *ep, const char *service,
  *   status         "key value" lines: session, channel, peer, counters
  *   status json    the same as one JSON object
  *   streams        one line per stream
- *   refused        the last 16 refused streams: number, service, reason
+ *   refused        the last 16 refused streams: number (0: there was no session
+ *                  to open one in), service, reason
  *   quiesce | resume
  *   reconnect      close and reopen the transport
  *   adopt          marks this connection as the supervisor's: events follow as

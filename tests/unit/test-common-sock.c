@@ -105,7 +105,7 @@ TEST(tcp_connects_to_what_listens)
 	} addr;
 	socklen_t len = sizeof(addr);
 	struct peer_cred cred;
-	char port[8];
+	char port[8], name[64];
 
 	CHECK(l >= 0);
 	CHECK_INT(getsockname(l, &addr.sa, &len), 0);
@@ -119,6 +119,11 @@ TEST(tcp_connects_to_what_listens)
 	CHECK(sock_peer_cred(a, &cred) < 0);
 	CHECK(cred.uid == (uid_t)-1);
 	CHECK(sock_tcp_connect("127.0.0.1", "no-such-service") < 0);
+	CHECK_INT(sock_tcp_resolve("127.0.0.1", "80", name, sizeof(name)), 0);
+	CHECK_STR(name, "127.0.0.1");
+	CHECK_INT(sock_tcp_resolve("", "80", name, sizeof(name)), 0);
+	CHECK_STR(name, "");
+	CHECK(sock_tcp_resolve("::1", "80", name, 3) < 0);
 }
 
 TEST(descriptors_travel_and_surplus_ones_are_closed)

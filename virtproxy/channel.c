@@ -1,0 +1,327 @@
+/*
+ * channel.c - opens, reads, writes and gives up the one channel of an endpoint
+ *
+ * Reads and writes are independent: the channel is read whenever it has bytes,
+ * whatever the streams do (the mux's credit bounds the memory), and written
+ * whenever the mux offers something.  Once a second everything is tried again
+ * even if no event came, because wake-ups of virtio ports get lost.
+ *
+ * Opening is repeated for ever.  A channel that is open but silent is closed and
+ * opened again when the mux asks for it, at growing intervals: that is the only
+ * cure for some states of QEMU's chardev, and harmless because the link resumes.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/sock.h"
+#include "virtproxy/endpoint.h"
+
+#define RX_PER_TURN (1u << 20) /* then other sources get their turn */
+#define IOV_PIECES 64u
+#define TICK_MAX NSEC_PER_SEC
+#define OPEN_DELAY_MAX NSEC_PER_SEC
+#define ABSENT_DELAY_MIN (100 * NSEC_PER_MSEC)
+#define ABSENT_DELAY_MAX (250 * NSEC_PER_MSEC)
+#define WRITE_RETRY (10 * NSEC_PER_MSEC)
+#define REATTACH_MAX (30 * NSEC_PER_SEC)
+
+static struct log_limit channel_limit = LOG_LIMIT_INIT;
+
+const char *endpoint_channel_word(const struct vp_endpoint *ep)
+{
+	static const char *const words[] = {
+		[CHANNEL_CLOSED] = "closed", [CHANNEL_OPENING] = "opening",
+		[CHANNEL_ABSENT] = "absent", [CHANNEL_UP] = "up",
+		[CHANNEL_FROZEN] = "frozen",
+	};
+
+	return words[ep->state];
+}
+
+static void on_channel(int fd, unsigned events, void *arg);
+
+/* Watches fd instead of what was watched before; -1 = nothing. */
+static int watch(struct vp_endpoint *ep, int fd, unsigned events)
+{
+	loop_fd_free(ep->channel_src);
+	ep->channel_src = NULL;
+	if (fd < 0)
+		return 0;
+	ep->channel_src = loop_fd_new(ep->loop, fd, events, on_channel, ep);
+	return ep->channel_src ? 0 : -errno;
+}
+
+static void channel_down(struct vp_endpoint *ep, enum channel_state state,
+			 const char *why)
+{
+	bool was_up = ep->state == CHANNEL_UP;
+
+	ep->state = state;
+	if (!was_up)
+		return;
+	vp_mux_detach(ep->mux, clock_now());
+	log_ratelimited(&channel_limit, LOG_LVL_INFO, "%s: channel %s: %s", ep->label,
+			endpoint_channel_word(ep), why);
+	ctl_event(ep, "event channel down %s", why);
+}
+
+static void channel_up(struct vp_endpoint *ep)
+{
+	ep->state = CHANNEL_UP;
+	ep->blocked = false;
+	ep->backoff = VP_OPEN_DELAY_MIN;
+	ep->next_check = clock_now() + NSEC_PER_SEC;
+	if (watch(ep, ep->transport.fd, LOOP_READ) < 0)
+		log_error("%s: the channel cannot be watched: %s", ep->label,
+			  strerror(errno));
+	vp_mux_attach(ep->mux, clock_now());
+	if (ep->transport.ops->tune)
+		ep->transport.ops->tune(&ep->transport, vp_mux_channel(ep->mux));
+	log_ratelimited(&channel_limit, LOG_LVL_INFO, "%s: channel up", ep->label);
+	ctl_event(ep, "event channel up %s", ep->spec.name);
+}
+
+/* The channel is of no use any more: close it, open it again later. */
+static void channel_lost(struct vp_endpoint *ep, const char *why)
+{
+	if (ep->state == CHANNEL_UP)
+		ep->counts.channel_losses++;
+	watch(ep, -1, 0);
+	channel_down(ep, CHANNEL_CLOSED, why);
+	ep->transport.ops->close(&ep->transport);
+	loop_timer_in(ep->open_timer, ep->backoff);
+	ep->backoff *= 2;
+	if (ep->backoff > OPEN_DELAY_MAX)
+		ep->backoff = OPEN_DELAY_MAX;
+}
+
+/* Nobody at the other side: keep the descriptor, do not poll it, look again. */
+static void channel_absent(struct vp_endpoint *ep)
+{
+	uint64_t delay = ep->state == CHANNEL_ABSENT ? ABSENT_DELAY_MAX :
+						       ABSENT_DELAY_MIN;
+
+	watch(ep, -1, 0);
+	channel_down(ep, CHANNEL_ABSENT, "nobody is attached to the other side");
+	loop_timer_in(ep->open_timer, delay);
+}
+
+/* The channel is open: is anybody at the other side? */
+static void channel_look(struct vp_endpoint *ep)
+{
+	struct vp_transport *t = &ep->transport;
+	int r = t->ops->present ? t->ops->present(t) : 1;
+
+	if (r > 0)
+		channel_up(ep);
+	else if (r == 0)
+		channel_absent(ep);
+	else
+		channel_lost(ep, strerror(-r));
+}
+
+static void open_failed(struct vp_endpoint *ep, int r)
+{
+	/* Said once per reason: it is tried again for ever. */
+	if (r != ep->open_errno)
+		log_warning("%s: waiting for %s %s: %s", ep->label, ep->spec.name,
+			    ep->spec.addr, strerror(-r));
+	ep->open_errno = r;
+	channel_lost(ep, strerror(-r));
+}
+
+void channel_open(struct vp_endpoint *ep)
+{
+	struct vp_transport *t = &ep->transport;
+	int r = t->ops->open(t);
+
+	if (r == -EINPROGRESS) {
+		ep->state = CHANNEL_OPENING;
+		r = watch(ep, t->wait_fd, t->wait_events);
+		if (r == 0)
+			return;
+	}
+	if (r < 0) {
+		open_failed(ep, r);
+		return;
+	}
+	ep->open_errno = 0;
+	ep->counts.channel_opens++;
+	channel_look(ep);
+}
+
+void channel_on_open_timer(void *arg)
+{
+	struct vp_endpoint *ep = arg;
+
+	if (ep->state == CHANNEL_CLOSED)
+		channel_open(ep);
+	else if (ep->state == CHANNEL_ABSENT)
+		channel_look(ep);
+	endpoint_pump(ep);
+}
+
+/* Reads what there is; false when the channel was lost or left. */
+static bool read_channel(struct vp_endpoint *ep)
+{
+	struct vp_transport *t = &ep->transport;
+	size_t got = 0;
+	ssize_t n = 0;
+
+	while (ep->state == CHANNEL_UP && got < RX_PER_TURN) {
+		n = t->ops->read(t, ep->rx, VP_RX_SIZE);
+		if (n <= 0)
+			break;
+		vp_mux_input(ep->mux, ep->rx, (size_t)n, clock_now());
+		got += (size_t)n;
+	}
+	if (n == -ENOTCONN)
+		channel_absent(ep);
+	else if (n < 0 && n != -EAGAIN)
+		channel_lost(ep, n == -ECONNRESET ? "closed by the other side" :
+						    strerror((int)-n));
+	return ep->state == CHANNEL_UP;
+}
+
+static void write_channel(struct vp_endpoint *ep)
+{
+	struct vp_transport *t = &ep->transport;
+	struct iovec iov[IOV_PIECES];
+	ssize_t n = 0;
+	size_t pieces;
+
+	while (ep->state == CHANNEL_UP) {
+		pieces = vp_mux_output(ep->mux, iov, IOV_PIECES, t->ops->write_max,
+				       clock_now());
+		if (pieces == 0)
+			break;
+		n = t->ops->write(t, iov, pieces);
+		if (n < 0)
+			break;
+		vp_mux_written(ep->mux, (size_t)n, clock_now());
+	}
+	if (ep->state != CHANNEL_UP)
+		return;
+	if (n < 0 && n != -EAGAIN && n != -ENOBUFS) {
+		channel_lost(ep, strerror((int)-n));
+		return;
+	}
+	ep->blocked = n < 0;
+	ep->retry_at = n == -ENOBUFS ? clock_now() + WRITE_RETRY : CLOCK_NEVER;
+	loop_fd_set(ep->channel_src, n == -EAGAIN ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+}
+
+static void set_tick(struct vp_endpoint *ep)
+{
+	uint64_t at = vp_mux_deadline(ep->mux);
+
+	if (ep->state == CHANNEL_UP) {
+		uint64_t latest = clock_now() + TICK_MAX;
+
+		if (at > latest)
+			at = latest;
+		if (ep->blocked && at > ep->retry_at)
+			at = ep->retry_at;
+	}
+	loop_timer_at(ep->tick_timer, at);
+}
+
+void endpoint_pump(struct vp_endpoint *ep)
+{
+	/* Reached again from a callback of the mux: the outer one goes on. */
+	if (ep->pumping)
+		return;
+	ep->pumping = true;
+	do
+		if (!ep->blocked)
+			write_channel(ep);
+	while (forward_reap(ep));
+	set_tick(ep);
+	ep->pumping = false;
+}
+
+static void on_channel(int fd, unsigned events, void *arg)
+{
+	struct vp_endpoint *ep = arg;
+
+	if (events & LOOP_WRITE)
+		ep->blocked = false;
+	if (ep->state == CHANNEL_OPENING)
+		channel_open(ep);
+	else if (ep->state == CHANNEL_UP && (events & LOOP_READ))
+		read_channel(ep);
+	endpoint_pump(ep);
+}
+
+/* R19: silence that only a reconnect can end. */
+static void maybe_reattach(struct vp_endpoint *ep, uint64_t now)
+{
+	if (ep->guest || ep->state != CHANNEL_UP || ep->vm_paused ||
+	    ep->spec.method == VP_FD || now < ep->reattach_after ||
+	    !vp_mux_wants_reconnect(ep->mux, now))
+		return;
+	ep->counts.reattaches++;
+	ep->reattach_after = now + ep->reattach_delay;
+	ep->reattach_delay *= 2;
+	if (ep->reattach_delay > REATTACH_MAX)
+		ep->reattach_delay = REATTACH_MAX;
+	endpoint_reopen(ep, "the peer is silent");
+}
+
+static void check_transport(struct vp_endpoint *ep, uint64_t now)
+{
+	if (ep->state != CHANNEL_UP || now < ep->next_check)
+		return;
+	ep->next_check = now + NSEC_PER_SEC;
+	if (ep->transport.ops->check)
+		ep->transport.ops->check(&ep->transport);
+}
+
+void channel_on_tick(void *arg)
+{
+	struct vp_endpoint *ep = arg;
+	uint64_t now = clock_now();
+	ssize_t unsent;
+
+	ep->blocked = false;
+	if (ep->state == CHANNEL_UP && read_channel(ep)) {
+		unsent = fd_unsent(ep->transport.fd);
+		vp_mux_set_unsent(ep->mux, unsent > 0 ? (size_t)unsent : 0);
+	}
+	vp_mux_tick(ep->mux, now);
+	check_transport(ep, now);
+	maybe_reattach(ep, now);
+	endpoint_pump(ep);
+}
+
+void endpoint_reopen(struct vp_endpoint *ep, const char *why)
+{
+	if (ep->state == CHANNEL_FROZEN)
+		return;
+	ep->backoff = VP_OPEN_DELAY_MIN;
+	channel_lost(ep, why);
+}
+
+void endpoint_freeze(struct vp_endpoint *ep, bool frozen, const char *why)
+{
+	if (frozen == (ep->state == CHANNEL_FROZEN))
+		return;
+	if (frozen) {
+		loop_timer_stop(ep->open_timer);
+		watch(ep, -1, 0);
+		channel_down(ep, CHANNEL_FROZEN, why);
+		log_info("%s: frozen: %s", ep->label, why);
+		return;
+	}
+	log_info("%s: thawed: %s", ep->label, why);
+	ep->state = CHANNEL_CLOSED;
+	if (ep->transport.fd >= 0)
+		channel_up(ep);
+	else
+		loop_timer_in(ep->open_timer, 0);
+}
