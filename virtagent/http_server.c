@@ -878,6 +878,9 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
 /* The library speaks of TCP options that a unix socket does not have, three
  * lines per connection. */
 static void on_log(void *cls, const char *fmt, va_list ap)
+	__attribute__((format(printf, 2, 0)));
+
+static void on_log(void *cls, const char *fmt, va_list ap)
 {
 	char text[256];
 
