@@ -138,7 +138,7 @@ static size_t plain_text(const struct va_value *v, char *ret, size_t size)
 	else if (v && va_typeof(v) == VA_INT && !va_get_int(v, &i))
 		n = (size_t)snprintf(ret, size, "%" PRId64, i);
 	else if (v && va_typeof(v) == VA_DOUBLE && !va_get_double(v, &d))
-		n = (size_t)snprintf(ret, size, "%.4g", d);
+		n = (size_t)snprintf(ret, size, "%.15g", d);
 	else if (v && va_typeof(v) == VA_DATETIME && !va_get_string(v, &s))
 		n = (size_t)snprintf(ret, size, "%s", s);
 	else if (v && (va_typeof(v) == VA_STRUCT || va_typeof(v) == VA_ARRAY))

@@ -63,8 +63,14 @@ bool target_on_host(const struct client *cl)
 		!exists(dir, "agent.sock"));
 }
 
+/* Of the originals' names only hello is the host's alone. */
 enum target_side target_side_of(const char *method)
 {
+	static const char *const hello[] = { "hello", "va.hello", "va_hello" };
+
+	for (size_t i = 0; i < NROWS(hello); i++)
+		if (strcmp(method, hello[i]) == 0)
+			return SIDE_HOST;
 	return str_starts(method, "host.") ? SIDE_HOST : SIDE_GUEST;
 }
 

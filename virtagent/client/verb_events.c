@@ -198,6 +198,20 @@ static int events_judge(struct events_state *s, struct rpc *r,
 	return VAC_OK;
 }
 
+/* Where "from now on" begins, so that a restart of va-hostd before the first
+ * event loses nothing; -1 when the host does not tell. */
+static int64_t newest(struct rpc *r)
+{
+	CLEANUP_VALUE struct va_value *v = NULL;
+	struct va_value *params = va_array();
+
+	if (va_append(params, va_int(0)) || va_append(params, va_int(1)))
+		va_value_free(take_ptr(params));
+	if (rpc_try(r, "host.events", RPC_IDEMPOTENT, params, &v))
+		return -1;
+	return member_int(v, "newest", -1);
+}
+
 static int run_events(struct client *cl, int argc, char **argv)
 {
 	const struct events_opts *o = cl->opts;
@@ -213,6 +227,8 @@ static int run_events(struct client *cl, int argc, char **argv)
 		s.guest = cl->guest;
 	if (o->since_given)
 		s.last = (int64_t)o->since;
+	else if (o->follow)
+		s.last = newest(r);
 	if (o->follow)
 		interrupt_catch();
 	do {

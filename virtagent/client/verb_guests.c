@@ -50,17 +50,22 @@ static int guests_json(const struct client *cl, const struct guest_list *l)
 
 static int guests_table(const struct guest_list *l)
 {
-	CLEANUP_TABLE struct table *t = table_new("NAME,STATE,CHANNEL");
+	CLEANUP_TABLE struct table *t =
+		table_new("NAME,STATE,KIND,AGENT,CHANNEL");
+	static const char *const members[] = { "kind", "version", "channel" };
 
 	for (size_t i = 0; t && i < l->count; i++) {
 		const struct guest_entry *g = &l->guest[i];
 		const char *state = member_text(g->info, "state");
-		const char *channel = member_text(g->info, "channel");
 
 		table_cell(t, g->name);
 		table_cell(t, *state ? state : g->connected ? "connected" :
 							       "not connected");
-		table_cell(t, *channel ? channel : "-");
+		for (size_t m = 0; m < NROWS(members); m++) {
+			const char *text = member_text(g->info, members[m]);
+
+			table_cell(t, *text ? text : "-");
+		}
 	}
 	return !t || table_print(t, stdout, true) ? VAC_ERROR : VAC_OK;
 }
