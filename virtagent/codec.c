@@ -166,6 +166,25 @@ static xmlrpc_value *bytes_to_wire(struct encoder *e, const void *data, size_t n
 	return xmlrpc_base64_new(e->env, n, data);
 }
 
+/* By its parts: xmlrpc-c's own reading and writing of the text goes through
+ * 32-bit seconds since 1970.  What is not such a time goes as a string. */
+static xmlrpc_value *datetime_to_wire(struct encoder *e, const char *text)
+{
+	xmlrpc_datetime t = { 0 };
+	char again[32];
+
+	if (sscanf(text, "%4u%2u%2uT%2u:%2u:%2u", &t.Y, &t.M, &t.D, &t.h, &t.m,
+		   &t.s) == 6) {
+		snprintf(again, sizeof(again), "%04u%02u%02uT%02u:%02u:%02u", t.Y,
+			 t.M, t.D, t.h, t.m, t.s);
+		/* (xmlrpc-c writes years before 1000 with fewer digits.) */
+		if (strcmp(text, again) == 0 && t.Y >= 1000 && t.M && t.M <= 12 &&
+		    t.D && t.D <= 31 && t.h < 24 && t.m < 60 && t.s < 60)
+			return xmlrpc_datetime_new(e->env, t);
+	}
+	return string_to_wire(e, text, strlen(text));
+}
+
 static xmlrpc_value *to_wire(struct encoder *e, const struct va_value *v);
 
 static xmlrpc_value *array_to_wire(struct encoder *e, const struct va_value *v)
@@ -236,7 +255,7 @@ static xmlrpc_value *scalar_to_wire(struct encoder *e, const struct va_value *v)
 		return string_to_wire(e, data, n);
 	case VA_DATETIME:
 		va_get_string(v, &text);
-		return xmlrpc_datetime_new_str(e->env, text);
+		return datetime_to_wire(e, text);
 	default:
 		return xmlrpc_nil_new(e->env);
 	}
@@ -478,19 +497,24 @@ static struct va_value *struct_from_wire(struct decoder *d, xmlrpc_value *wire)
 	return take_ptr(strct);
 }
 
-static struct va_value *text_from_wire(struct decoder *d, xmlrpc_value *wire,
-				       bool datetime)
+static struct va_value *text_from_wire(struct decoder *d, xmlrpc_value *wire)
 {
 	CLEANUP_WIRE_STR const char *s = NULL;
 	size_t n = 0;
 
-	if (datetime)
-		xmlrpc_read_datetime_str(&d->env, wire, &s);
-	else
-		xmlrpc_read_string_lp(&d->env, wire, &n, &s);
-	if (d->env.fault_occurred)
-		return NULL;
-	return datetime ? va_datetime(s) : va_string_checked(s, n);
+	xmlrpc_read_string_lp(&d->env, wire, &n, &s);
+	return d->env.fault_occurred ? NULL : va_string_checked(s, n);
+}
+
+static struct va_value *datetime_from_wire(struct decoder *d, xmlrpc_value *wire)
+{
+	xmlrpc_datetime t = { 0 };
+	char text[80];
+
+	xmlrpc_read_datetime(&d->env, wire, &t);
+	snprintf(text, sizeof(text), "%04u%02u%02uT%02u:%02u:%02u", t.Y, t.M, t.D,
+		 t.h, t.m, t.s);
+	return va_datetime(text);
 }
 
 static struct va_value *bytes_from_wire(struct decoder *d, xmlrpc_value *wire)
@@ -535,9 +559,9 @@ static struct va_value *from_wire(struct decoder *d, xmlrpc_value *wire)
 	case XMLRPC_TYPE_DOUBLE:
 		return double_from_wire(d, wire);
 	case XMLRPC_TYPE_STRING:
-		return text_from_wire(d, wire, false);
+		return text_from_wire(d, wire);
 	case XMLRPC_TYPE_DATETIME:
-		return text_from_wire(d, wire, true);
+		return datetime_from_wire(d, wire);
 	case XMLRPC_TYPE_BASE64:
 		return bytes_from_wire(d, wire);
 	case XMLRPC_TYPE_ARRAY:

@@ -207,6 +207,9 @@ TEST(every_type_comes_back)
 	echoes(r, va_bytes("\0\xff\x1b", 3), "{\"base64\":\"AP8b\"}");
 	echoes(r, va_bytes("", 0), "{\"base64\":\"\"}");
 	echoes(r, va_datetime("20260102T03:04:05"), "\"20260102T03:04:05\"");
+	echoes(r, va_datetime("10000228T23:59:59"), "\"10000228T23:59:59\"");
+	echoes(r, va_datetime("99991231T00:00:00"), "\"99991231T00:00:00\"");
+	echoes(r, va_datetime("tomorrow"), "\"tomorrow\"");
 	echoes(r, va_array(), "[]");
 	va_set(s, "<name>", list(va_int(1), va_struct()));
 	va_set(s, "", va_double(0.5));
