@@ -57,9 +57,9 @@ static int add_traffic(const struct guest *g, struct va_value *v)
 	pid_t pid = proxy_pid(g->proxy);
 	int err;
 
-	err = va_set(v, "bytes_in", status_number(g, "bytes_in"));
+	err = va_set(v, "bytes_in", status_number(g, "bytes-in"));
 	if (err == 0)
-		err = va_set(v, "bytes_out", status_number(g, "bytes_out"));
+		err = va_set(v, "bytes_out", status_number(g, "bytes-out"));
 	if (err == 0)
 		err = va_set(v, "streams", status_number(g, "streams"));
 	if (err == 0)

@@ -40,6 +40,7 @@ struct main_options {
 	struct hostd_options opt;
 	const char *pidfile;
 	const char *virtproxy;
+	char *config, *guests_dir; /* what opt's point to, when made here */
 	bool daemon, stop;
 };
 
@@ -167,13 +168,16 @@ static const struct options options = {
 /* --- configuration ------------------------------------------------------ */
 
 /* CONFDIR/hostd.conf, or the file given; guests.d beside it. */
-static int find_config(struct hostd_options *opt)
+static int find_config(struct main_options *mo)
 {
+	struct hostd_options *opt = &mo->opt;
 	CLEANUP_FREE char *dir = NULL;
 	const char *slash;
 
-	if (!opt->config)
-		opt->config = str_printf("%s/hostd.conf", dir_conf());
+	if (!opt->config) {
+		mo->config = str_printf("%s/hostd.conf", dir_conf());
+		opt->config = mo->config;
+	}
 	if (!opt->config)
 		return -ENOMEM;
 	slash = strrchr(opt->config, '/');
@@ -181,7 +185,8 @@ static int find_config(struct hostd_options *opt)
 		      strdup(".");
 	if (!dir)
 		return -ENOMEM;
-	opt->guests_dir = str_printf("%s/guests.d", dir);
+	mo->guests_dir = str_printf("%s/guests.d", dir);
+	opt->guests_dir = mo->guests_dir;
 	return opt->guests_dir ? 0 : -ENOMEM;
 }
 
@@ -542,7 +547,7 @@ static int run(struct main_options *mo)
 	struct daemon_state d = { .mo = mo, .lock_fd = -1, .pid_fd = -1 };
 	char err[768];
 
-	if (find_config(&mo->opt) < 0)
+	if (find_config(mo) < 0)
 		return EXIT_FAILURE;
 	d.h.opt = mo->opt;
 	if (load(&mo->opt, &d.h.conf, err, sizeof(err)) < 0) {
@@ -556,9 +561,16 @@ static int run(struct main_options *mo)
 	return serve(&d) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+static void main_options_done(struct main_options *mo)
+{
+	free(mo->opt.words);
+	free(mo->config);
+	free(mo->guests_dir);
+}
+
 int main(int argc, char **argv)
 {
-	struct main_options mo = { .daemon = false };
+	CLEANUP(main_options_done) struct main_options mo = { .daemon = false };
 	int operand, res;
 
 	daemon_early_init();

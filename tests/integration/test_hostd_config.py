@@ -143,8 +143,8 @@ def _():
             h.process.kill()
             h.write_conf(section("a", chan("other")), "guests.d/a.conf")
             h.start()
-            wait_until(lambda: h.facts("a")["pid"] not in (0, facts["pid"]), 10,
-                       "another virtproxy")
+            wait_until(lambda: h.facts("a")["status"].get("pid", facts["pid"]) != facts["pid"],
+                       10, "another virtproxy")
             assert h.facts("a")["state"] == "absent"
             h.process.kill()
             os.unlink(os.path.join(h.conf_dir, "guests.d/a.conf"))
