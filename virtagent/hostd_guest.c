@@ -35,13 +35,9 @@
 #include "virtagent/hostd_proxy.h"
 #include "virtagent/hostd_server.h"
 
-/* How often a virtproxy is asked how it and its guest are. */
-#define POLL_NS (2 * NSEC_PER_SEC)
-
-static uint64_t scaled(uint64_t ns)
-{
-	return (uint64_t)((double)ns * clock_scale());
-}
+/* How often a virtproxy is asked how it is; what changes it tells by itself, so
+ * this finds only those that hang. */
+#define POLL_NS (10 * NSEC_PER_SEC)
 
 /* --- telling ------------------------------------------------------------ */
 
@@ -150,7 +146,7 @@ static void channel_changed(struct guest *g, bool up, const char *why)
 	if (up)
 		log_info("guest %s: channel up: %s", g->spec.name, why);
 	else if (g->link.session_up)
-		loop_timer_in(g->timer, scaled(GUEST_GRACE_NS));
+		loop_timer_in(g->timer, GUEST_GRACE_NS);
 }
 
 /* Silent or not, lost or not, by what is known now. */
@@ -162,7 +158,7 @@ static void check_silence(struct guest *g)
 	if (!g->link.session_up)
 		return;
 	if (!g->link.channel_up) {
-		if (!g->lost && now - g->down_ns >= scaled(GUEST_GRACE_NS)) {
+		if (!g->lost && now - g->down_ns >= GUEST_GRACE_NS) {
 			g->lost = true;
 			post(g, "guest-lost", g->link.why[0] ?
 						      g->link.why :
@@ -171,7 +167,7 @@ static void check_silence(struct guest *g)
 		return;
 	}
 	quiet = now > g->link.heard_ns ? now - g->link.heard_ns : 0;
-	if (quiet < scaled(GUEST_SILENT_NS)) {
+	if (quiet < GUEST_SILENT_NS) {
 		if (g->silent || g->lost) {
 			changed(g);
 			post(g, "guest-heard", NULL);
@@ -184,13 +180,21 @@ static void check_silence(struct guest *g)
 		changed(g);
 		post(g, "guest-silent", "no sign of life");
 	}
-	if (!g->lost && quiet >= scaled(GUEST_LOST_NS)) {
+	if (!g->lost && quiet >= GUEST_LOST_NS) {
 		g->lost = true;
 		post(g, "guest-lost", "no sign of life");
 	}
 }
 
 /* --- what the virtproxy says -------------------------------------------- */
+
+static void peer_heard(struct guest *g, bool heard)
+{
+	uint64_t now = clock_now();
+
+	g->link.heard_ns = heard ? now : now - GUEST_SILENT_NS;
+	check_silence(g);
+}
 
 static void on_event(void *arg, char *line)
 {
@@ -202,14 +206,16 @@ static void on_event(void *arg, char *line)
 
 	if (!what || !dir)
 		return;
-	log_escape(g->link.why, sizeof(g->link.why), why ? why : "",
-		   why ? strlen(why) : 0);
+	if (why)
+		log_escape(g->link.why, sizeof(g->link.why), why, strlen(why));
 	if (strcmp(what, "session") == 0 && strcmp(dir, "up") == 0)
 		session_up(g, g->link.why);
 	else if (strcmp(what, "session") == 0)
 		session_down(g, g->link.why);
 	else if (strcmp(what, "channel") == 0)
 		channel_changed(g, strcmp(dir, "up") == 0, g->link.why);
+	else if (strcmp(what, "peer") == 0)
+		peer_heard(g, strcmp(dir, "heard") == 0);
 	proxy_poll(g->proxy, NULL, NULL);
 }
 
@@ -266,7 +272,7 @@ static void on_up(void *arg, bool adopted)
 	log_info("guest %s: virtproxy %d %s", g->spec.name,
 		 (int)proxy_pid(g->proxy), adopted ? "adopted" : "started");
 	proxy_poll(g->proxy, NULL, NULL);
-	loop_timer_in(g->timer, scaled(POLL_NS));
+	loop_timer_in(g->timer, POLL_NS);
 }
 
 static void on_down(void *arg, const char *why)
@@ -318,7 +324,7 @@ static void on_timer(void *arg)
 
 	check_silence(g);
 	proxy_poll(g->proxy, NULL, NULL);
-	loop_timer_in(g->timer, scaled(POLL_NS));
+	loop_timer_in(g->timer, POLL_NS);
 }
 
 /* --- making ------------------------------------------------------------- */

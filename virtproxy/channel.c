@@ -24,6 +24,7 @@
 #define RX_PER_TURN (1u << 20) /* then other sources get their turn */
 #define IOV_PIECES 64u
 #define TICK_MAX NSEC_PER_SEC
+#define SILENT_NS (5 * NSEC_PER_SEC) /* five beacons are missing */
 #define OPEN_DELAY_MAX NSEC_PER_SEC
 #define ABSENT_DELAY_MIN (100 * NSEC_PER_MSEC)
 #define ABSENT_DELAY_MAX (250 * NSEC_PER_MSEC)
@@ -282,6 +283,23 @@ static void check_transport(struct vp_endpoint *ep, uint64_t now)
 		ep->transport.ops->check(&ep->transport);
 }
 
+/* A supervisor need not ask all the time: it is told of silence, and of its
+ * end. */
+static void watch_silence(struct vp_endpoint *ep, uint64_t now)
+{
+	uint64_t heard = vp_mux_last_heard(ep->mux);
+	bool silent;
+
+	if (heard)
+		ep->heard_ns = heard;
+	silent = vp_mux_session_up(ep->mux) && ep->heard_ns &&
+		 now - ep->heard_ns >= SILENT_NS;
+	if (silent == ep->silent)
+		return;
+	ep->silent = silent;
+	ctl_event(ep, "event peer %s", silent ? "silent" : "heard");
+}
+
 void channel_on_tick(void *arg)
 {
 	struct vp_endpoint *ep = arg;
@@ -296,6 +314,7 @@ void channel_on_tick(void *arg)
 	vp_mux_tick(ep->mux, now);
 	check_transport(ep, now);
 	maybe_reattach(ep, now);
+	watch_silence(ep, now);
 	endpoint_pump(ep);
 }
 

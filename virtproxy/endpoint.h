@@ -74,6 +74,8 @@ struct vp_endpoint {
 	uint64_t reattach_delay;
 	uint64_t next_check;	/* of the transport's settings */
 	int open_errno;		/* last failure that was logged */
+	uint64_t heard_ns;	/* last valid frame on any attachment; 0 = never */
+	bool silent;		/* told the supervisor so */
 	bool pumping;
 	bool blocked;		/* the channel takes nothing now */
 	uint64_t retry_at;	/* ... and does not say when it will */

@@ -103,6 +103,8 @@ static void put_facts(struct sink *k, const struct vp_endpoint *ep)
 	put_text(k, "method", ep->spec.name);
 	put_text(k, "address", ep->spec.addr);
 	put_text(k, "qmp", qmp_word(ep->qmp));
+	if (!heard)
+		heard = ep->heard_ns; /* on an earlier attachment */
 	if (heard)
 		put_number(k, "heard-ms-ago", (clock_now() - heard) / NSEC_PER_MSEC);
 	put_number(k, "streams", ep->nconns);
