@@ -365,8 +365,12 @@ void proxy_free(struct proxy *p)
 {
 	if (!p)
 		return;
-	if (p->child > 0)
+	if (p->child > 0) {
+		/* It serves nobody yet, and nobody would find it. */
+		if (p->state == STARTING)
+			kill(p->child, SIGTERM);
 		child_forget(p->children, p->child);
+	}
 	drop_ctl(p);
 	loop_timer_free(p->timer);
 	loop_timer_free(p->hung);

@@ -47,7 +47,7 @@ void proxy_begin(struct proxy *p);
 void proxy_replace(struct proxy *p);
 /* Ends a running process in an orderly way, by force after some seconds. */
 void proxy_stop(struct proxy *p);
-/* Lets go: a process that runs runs on. */
+/* Lets go: a process that serves runs on; one that is only starting is ended. */
 void proxy_free(struct proxy *p);
 
 /* -1 when none runs. */

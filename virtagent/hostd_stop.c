@@ -117,7 +117,8 @@ static int stop_below(const struct hostd *h)
 		CLEANUP_FREE char *dir = str_printf("%s/%s", top, e->d_name);
 		CLEANUP(guest_record_done) struct guest_record r = { 0 };
 
-		if (!dir || e->d_name[0] == '.' ||
+		if (!dir || strcmp(e->d_name, ".") == 0 ||
+		    strcmp(e->d_name, "..") == 0 ||
 		    (h && configured(h, e->d_name)) ||
 		    guest_record_read(dir, &r) < 0)
 			continue;

@@ -4,6 +4,7 @@ SPDX-License-Identifier: MIT
 """
 import json
 import os
+import re
 import shutil
 import signal
 import socketserver
@@ -206,11 +207,15 @@ class Hostd:
 
     def close(self):
         r = self.stop_all()
+        log = ""
         if self.process:
             self.process.kill()
+            log = self.log()
         shutil.rmtree(self.dir, ignore_errors=True)
         if r.returncode:
             raise RuntimeError("va-hostd --stop: %s" % r.stderr)
+        if re.search(r"ERROR: (Address|Leak)Sanitizer|ThreadSanitizer|runtime error:", log):
+            raise RuntimeError("a sanitizer reported:\n%s" % log)
 
     def __enter__(self):
         return self
