@@ -88,9 +88,8 @@ void vp_link_init(struct vp_link *l, const struct vp_mux_config *cfg,
 	l->parser.arg = l;
 	l->parser.counters = l->counters;
 	l->parser.own_vr = l->vr;
-	if (l->role == VP_GUEST)
-		while (!l->guest_nonce)
-			ops->random(arg, &l->guest_nonce, sizeof(l->guest_nonce));
+	while (!l->attempt)
+		ops->random(arg, &l->attempt, sizeof(l->attempt));
 	/* The rest of a raw frame may have to be kept across a session's end,
 	 * beside control frames and a burst. */
 	buf_init(&l->stage, VP_RAW_HEAD + VP_RAW_PAYLOAD + VP_RAW_TRAILER +

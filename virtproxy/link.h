@@ -147,9 +147,9 @@ struct vp_link {
 	/* the session */
 	bool up;
 	uint32_t generation;	    /* tells that a callback changed the session */
-	uint64_t guest_nonce;	    /* guest: its own; host: the session's */
+	uint64_t guest_nonce;	    /* the session's */
 	uint64_t host_nonce;	    /* the session's */
-	uint64_t heard_nonce;	    /* host: of the guest last heard */
+	uint64_t attempt;	    /* guest: for the next session */
 	struct vp_keys keys, dead_keys;
 	struct vp_offer offer;
 	struct vp_limits agreed;    /* minimum of both; credit and start: peer's */
@@ -180,6 +180,7 @@ struct vp_link {
 	uint64_t srtt, rttvar, rto, rto_at;
 	uint64_t token;		    /* of the challenge out; 0 = none */
 	uint64_t token_at, token_gap;
+	uint32_t token_una, token_rcv; /* una, rcv_next when it was drawn */
 
 	/* receiving */
 	uint32_t rcv_next, chain_in;

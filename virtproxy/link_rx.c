@@ -148,12 +148,16 @@ static void take_beacon(struct vp_link *l, const struct vp_frame *f,
 		rolled_back(l);
 		return;
 	}
+	/* Even a repeated answer was made after the challenge, so by a peer
+	 * that knew what we knew of it then: unless it has forgotten. */
+	if (echoed && (vp_seq_before(f->ack, l->token_una) ||
+		       vp_seq_before(b.snd_nxt, l->token_rcv))) {
+		rolled_back(l);
+		return;
+	}
 	if (ack == ACK_STALE || behind) {
-		if (echoed) {
-			rolled_back(l);
-			return;
-		}
-		suspect(l);
+		if (!echoed)
+			suspect(l);
 	} else if (b.snd_nxt != l->rcv_next) {
 		gap_seen(l, b.snd_nxt - 1);
 	}

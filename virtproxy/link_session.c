@@ -2,9 +2,10 @@
  * link_session.c - who is at the other end: HELLO, OFFER, ACCEPT, RESET
  *
  * A session is dropped for a new one only after the other side has echoed a
- * number that was drawn for the occasion: the guest's nonce in an OFFER, the
- * host's in an ACCEPT (or the epoch made of both).  Whatever stale, repeated or
- * recorded bytes may say in a HELLO leads to an offer and no further.
+ * number that was drawn for the occasion and used for nothing else: the guest's
+ * nonce in an OFFER, the host's in an ACCEPT (or the epoch made of both).
+ * Whatever stale, repeated or recorded bytes may say in a HELLO leads to an
+ * offer and no further; a stale OFFER echoes a nonce that is used up.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -38,20 +39,27 @@ static struct vp_limits own_limits(const struct vp_link *l)
 	};
 }
 
+/* How a HELLO names the session its sender is in. */
+static uint64_t session_id(const struct vp_keys *k)
+{
+	return (uint64_t)k->tag << 32 | k->epoch;
+}
+
 int vp_link_put_handshake(struct vp_link *l, uint8_t type)
 {
 	struct vp_limits own = own_limits(l);
 	uint8_t body[HANDSHAKE_LEN];
 	struct vp_frame f = { .vr = l->vr, .type = type, .body = body,
 			      .len = sizeof(body) };
-	uint64_t mine = l->guest_nonce, yours = l->up ? l->host_nonce : 0;
+	uint64_t mine = l->role == VP_GUEST ? l->attempt : 0;
+	uint64_t yours = l->up ? session_id(&l->keys) : 0;
 
 	if (type == VP_T_OFFER) {
 		mine = l->offer.host;
 		yours = l->offer.guest;
-	} else if (l->role == VP_HOST) {
-		mine = l->up ? l->host_nonce : 0;
-		yours = l->up ? l->guest_nonce : l->heard_nonce;
+	} else if (type == VP_T_ACCEPT) {
+		mine = l->guest_nonce;
+		yours = l->host_nonce;
 	}
 	body[0] = (uint8_t)own.channel;
 	body[1] = own.why;
@@ -154,6 +162,10 @@ static void establish(struct vp_link *l, uint64_t host, uint64_t guest,
 	l->host_nonce = host;
 	l->guest_nonce = guest;
 	l->offer.valid = false;
+	/* Used up: no second session comes of the same HELLO. */
+	do
+		l->ops.random(l->arg, &l->attempt, sizeof(l->attempt));
+	while (!l->attempt || l->attempt == guest);
 	if (vp_link_tx_start(l))
 		return; /* no memory: the peer's next HELLO tries again */
 	l->rcv_next = peer->start;
@@ -176,17 +188,31 @@ static void establish(struct vp_link *l, uint64_t host, uint64_t guest,
 	l->why = 0;
 }
 
+static void accept_offer(struct vp_link *l)
+{
+	struct vp_offer o = l->offer;
+
+	/* The channel may have changed under a session that still stood. */
+	vp_link_drop(l, o.peer.why == VP_RESET_ROLLED_BACK ?
+			       VP_RESET_ROLLED_BACK :
+			       VP_RESET_PEER_RESTARTED, false);
+	set_channel(l, o.peer.channel);
+	establish(l, o.host, o.guest, o.keys, &o.peer);
+}
+
 static void host_hello(struct vp_link *l, const struct vp_limits *peer,
 		       uint64_t guest, uint64_t yours)
 {
 	struct vp_offer *o = &l->offer;
 
-	l->heard_nonce = guest;
 	if (!guest || peer->channel == VP_CHANNEL_UNKNOWN) {
 		vp_count(l, VP_C_PROTOCOL);
 		return;
 	}
-	if (l->up && guest == l->guest_nonce && yours == l->host_nonce) {
+	/* In the session that was offered: its ACCEPT was lost. */
+	if (o->valid && yours == session_id(&o->keys))
+		accept_offer(l);
+	if (l->up && yours == session_id(&l->keys)) {
 		l->beacon_due = true;
 		return;
 	}
@@ -203,18 +229,6 @@ static void host_hello(struct vp_link *l, const struct vp_limits *peer,
 	}
 	o->peer = *peer;
 	l->offer_due = true;
-}
-
-static void accept_offer(struct vp_link *l)
-{
-	struct vp_offer o = l->offer;
-
-	/* The channel may have changed under a session that still stood. */
-	vp_link_drop(l, o.peer.why == VP_RESET_ROLLED_BACK ?
-			       VP_RESET_ROLLED_BACK :
-			       VP_RESET_PEER_RESTARTED, false);
-	set_channel(l, o.peer.channel);
-	establish(l, o.host, o.guest, o.keys, &o.peer);
 }
 
 void vp_link_handshake(struct vp_link *l, const struct vp_frame *f)
@@ -235,11 +249,13 @@ void vp_link_handshake(struct vp_link *l, const struct vp_frame *f)
 		else if (!l->up || mine != l->guest_nonce ||
 			 yours != l->host_nonce)
 			vp_link_foreign(l);
-	} else if (f->type == VP_T_OFFER && l->role == VP_GUEST &&
-		   yours == l->guest_nonce && mine) {
-		if (!l->up || mine != l->host_nonce)
+	} else if (f->type == VP_T_OFFER && l->role == VP_GUEST && mine) {
+		if (yours == l->attempt)
 			establish(l, mine, yours, vp_keys_of(mine, yours),
 				  &peer);
+		else if (!l->up || mine != l->host_nonce ||
+			 yours != l->guest_nonce)
+			return;
 		l->accept_due = l->up;
 	}
 }

@@ -21,6 +21,8 @@ void vp_link_probe(struct vp_link *l)
 		return;
 	while (!l->token)
 		l->ops.random(l->arg, &l->token, sizeof(l->token));
+	l->token_una = l->una;
+	l->token_rcv = l->rcv_next;
 	l->challenge_due = l->beacon_due = true;
 	l->token_gap = l->rto;
 	l->token_at = l->now + l->token_gap;

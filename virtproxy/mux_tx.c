@@ -243,6 +243,7 @@ static ssize_t pull_stream(struct vp_stream *s, struct vp_pull *p)
 	return -1;
 }
 
+/* R32: not even credit or a reset, or what is idle now would not stay so. */
 static bool held_still(const struct vp_mux *m)
 {
 	return m->link.quiesce || m->link.peer_quiesce;
@@ -267,14 +268,14 @@ ssize_t vp_mux_pull(void *arg, struct vp_pull *p)
 	struct vp_link_node *node;
 
 	p->flags = 0;
+	if (held_still(m))
+		return -1;
 	if (m->resets)
 		return (ssize_t)pull_reset(m, p);
 	if (!vp_list_empty(&m->credit))
 		return (ssize_t)pull_credit(m, p);
 	if (m->goaway_due)
 		return (ssize_t)pull_goaway(m, p);
-	if (held_still(m))
-		return -1;
 	if (!vp_list_empty(&m->opens))
 		return (ssize_t)pull_open(m, p);
 	while ((node = next_line(m, p->bulk_ok))) {
@@ -291,10 +292,9 @@ bool vp_mux_ready(void *arg, bool bulk_ok)
 {
 	const struct vp_mux *m = arg;
 
-	if (m->resets || !vp_list_empty(&m->credit) || m->goaway_due)
-		return true;
 	return !held_still(m) &&
-	       (!vp_list_empty(&m->opens) || !vp_list_empty(&m->fresh) ||
+	       (m->resets || !vp_list_empty(&m->credit) || m->goaway_due ||
+		!vp_list_empty(&m->opens) || !vp_list_empty(&m->fresh) ||
 		(bulk_ok && !vp_list_empty(&m->bulk)));
 }
 

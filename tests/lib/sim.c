@@ -22,8 +22,10 @@
 #define POKE_EVERY (5 * SIM_MSEC)
 #define RUN_LIMIT (600 * SIM_SEC) /* after the faults have stopped */
 #define START (SIM_SEC)
-/* Like a shell that kills time between two faults. */
-#define FAULT_EVERY (60 * SIM_MSEC)
+/* A fault comes about every so often, and every so many bytes. */
+#define FAULT_EVERY (400 * SIM_MSEC)
+#define FAULT_BYTES_SERIAL 8000u
+#define FAULT_BYTES_VIRTIO 150000u
 #define OPEN_EVERY (30 * SIM_MSEC)
 
 void sim_fail(struct sim *w, const char *fmt, ...)
@@ -255,6 +257,7 @@ static bool move_out(struct sim *w, int side)
 	if (!w->calm && (w->cfg.faults & SIM_SLICE) && sim_random(w, 4) == 0)
 		n = 1 + sim_random(w, n < 9 ? n : 9);
 	sim_fault_on_write(w, side, flat, n);
+	w->fault_bytes -= (int64_t)n;
 	s->writes++;
 	sim_enter(w, side);
 	vp_mux_written(m, n, w->now);
@@ -363,7 +366,11 @@ static void events(struct sim *w)
 		sim_app_poke(w, SIM_HOST);
 		sim_app_poke(w, SIM_GUEST);
 	}
-	if (!w->calm && w->now >= w->fault_at) {
+	if (!w->calm && (w->now >= w->fault_at || w->fault_bytes < 0)) {
+		w->fault_bytes = (int64_t)sim_random(
+			w, w->cfg.channel == VP_CHANNEL_VIRTIO ?
+				   2 * FAULT_BYTES_VIRTIO :
+				   2 * FAULT_BYTES_SERIAL);
 		w->fault_at = w->now + sim_random(w, 2 * FAULT_EVERY);
 		sim_fault_event(w);
 	}

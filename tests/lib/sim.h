@@ -63,6 +63,7 @@ struct sim_config {
 	uint64_t rate;	    /* bytes per second each way; 0 = no limit */
 	size_t pipe_size;   /* bytes under way each way; 0 = by channel */
 	uint32_t max_streams;
+	bool steady;	    /* applications never hesitate */
 };
 
 struct sim;

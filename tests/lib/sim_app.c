@@ -135,6 +135,11 @@ static int app_opened(void *arg, struct vp_stream *s, const char *service,
 	return 0;
 }
 
+static bool hesitates(const struct sim *w)
+{
+	return !w->calm && !w->cfg.steady;
+}
+
 static ssize_t app_fill(void *arg, struct vp_stream *s, uint8_t *buf, size_t max)
 {
 	struct sim *w = sim_world;
@@ -147,11 +152,11 @@ static ssize_t app_fill(void *arg, struct vp_stream *s, uint8_t *buf, size_t max
 		e->eof_sent = true;
 		return VP_FILL_EOF;
 	}
-	if (!w->calm && sim_random(w, 8) == 0) {
+	if (hesitates(w) && sim_random(w, 8) == 0) {
 		e->tx_waits = true;
 		return VP_FILL_AGAIN;
 	}
-	if (!w->calm && sim_random(w, 3) == 0)
+	if (hesitates(w) && sim_random(w, 3) == 0)
 		n = 1 + sim_random(w, n);
 	note_sent(w, e, e->tx_off);
 	for (size_t i = 0; i < n; i++)
@@ -169,9 +174,9 @@ static size_t app_deliver(void *arg, struct vp_stream *s, const uint8_t *data,
 	struct sim_rec *r = &w->recs[e->rec];
 	size_t n = len;
 
-	if (r->not_reading[e->side] || (!w->calm && sim_random(w, 16) == 0))
+	if (r->not_reading[e->side] || (hesitates(w) && sim_random(w, 16) == 0))
 		n = 0;
-	else if (!w->calm && sim_random(w, 4) == 0)
+	else if (hesitates(w) && sim_random(w, 4) == 0)
 		n = sim_random(w, len + 1);
 	if (n < len)
 		e->rx_waits = true;

@@ -172,20 +172,22 @@ static void rollback(struct sim *w)
 void sim_fault_event(struct sim *w)
 {
 	int side = (int)sim_random(w, 2);
-	unsigned f = 1u << sim_random(w, 16);
+	unsigned f = 0;
 
-	if (w->calm || !(w->cfg.faults & f))
+	if (w->calm || !(w->cfg.faults & SIM_EVENTS))
 		return;
+	while (!(w->cfg.faults & SIM_EVENTS & f))
+		f = 1u << sim_random(w, 16);
 	switch (f) {
 	case SIM_OUTAGE:
 		sim_outage(w, side, true);
 		w->pipe[side].outage_until =
-			w->now + sim_random(w, 1500 * SIM_MSEC);
+			w->now + sim_random(w, 300 * SIM_MSEC);
 		break;
 	case SIM_STALL:
 		sim_stall(w, side, true);
 		w->pipe[side].stall_until =
-			w->now + sim_random(w, 3000 * SIM_MSEC);
+			w->now + sim_random(w, 500 * SIM_MSEC);
 		break;
 	case SIM_FLAP:
 		flap(w);
@@ -197,8 +199,7 @@ void sim_fault_event(struct sim *w)
 		replay(w, side);
 		break;
 	case SIM_RESTART:
-		if (sim_random(w, 4) == 0)
-			sim_restart(w, side);
+		sim_restart(w, side);
 		break;
 	case SIM_ROLLBACK:
 		rollback(w);
@@ -207,7 +208,7 @@ void sim_fault_event(struct sim *w)
 		sim_enter(w, side);
 		vp_mux_quiesce(sim_mux(w, side), true);
 		sim_exit(w);
-		w->quiesce_until = w->now + sim_random(w, 2000 * SIM_MSEC);
+		w->quiesce_until = w->now + sim_random(w, 500 * SIM_MSEC);
 		break;
 	case SIM_APP_RESET:
 		sim_app_reset_one(w, side);

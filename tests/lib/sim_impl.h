@@ -13,6 +13,10 @@
 #define SIM_SEGMENTS 24 /* salts within one */
 #define SIM_PIPE_MAX (1u << 20)
 #define SIM_HISTORY (1u << 17)
+/* Faults that are events; the others strike at a write. */
+#define SIM_EVENTS                                                             \
+	(SIM_OUTAGE | SIM_STALL | SIM_FLAP | SIM_CUT | SIM_REPLAY |            \
+	 SIM_RESTART | SIM_ROLLBACK | SIM_QUIESCE | SIM_APP_RESET)
 #define SIM_MSEC UINT64_C(1000000)
 #define SIM_SEC UINT64_C(1000000000)
 
@@ -85,6 +89,7 @@ struct sim {
 	uint32_t salts;
 	bool saved, calm, in_callback;
 	bool travelled; /* a side was set back or restarted */
+	int64_t fault_bytes; /* until the next fault */
 	uint64_t poke_at, fault_at, open_at, quiesce_until;
 };
 

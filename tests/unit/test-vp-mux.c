@@ -5,6 +5,8 @@
  */
 #include "config.h"
 
+#include <stdlib.h>
+
 #include "tests/lib/sim.h"
 #include "tests/lib/unit.h"
 
@@ -14,18 +16,23 @@
 static const enum vp_channel channels[] = { VP_CHANNEL_SERIAL,
 					    VP_CHANNEL_VIRTIO };
 
-static struct sim *world(enum vp_channel channel)
+static struct sim *world_of(const struct sim_config *cfg)
 {
-	struct sim_config cfg = { .seed = 1, .channel = channel };
-	struct sim *w = sim_new(&cfg);
+	struct sim *w = sim_new(cfg);
 
 	sim_both_up(w);
 	return w;
 }
 
+static struct sim *world(enum vp_channel channel)
+{
+	return world_of(&(struct sim_config){ .seed = 1, .channel = channel });
+}
+
 struct wait {
-	int rec;
+	int rec, side;
 	enum sim_state state;
+	uint32_t bytes;
 };
 
 static bool both_in_state(struct sim *w, void *arg)
@@ -36,14 +43,31 @@ static bool both_in_state(struct sim *w, void *arg)
 	       sim_state(w, wait->rec, 1) == wait->state;
 }
 
+static bool has_bytes(struct sim *w, void *arg)
+{
+	struct wait *wait = arg;
+
+	return sim_received(w, wait->rec, wait->side) >= wait->bytes;
+}
+
 static void wait_both(struct sim *w, int rec, enum sim_state state)
 {
-	struct wait wait = { rec, state };
+	struct wait wait = { .rec = rec, .state = state };
 
 	CHECK(rec >= 0);
-	if (!sim_until(w, both_in_state, &wait, 30 * SEC))
+	if (!sim_until(w, both_in_state, &wait, 60 * SEC))
 		sim_fail(w, "stream %d: states %d %d", rec,
 			 (int)sim_state(w, rec, 0), (int)sim_state(w, rec, 1));
+}
+
+static void wait_bytes(struct sim *w, int rec, int side, uint32_t bytes)
+{
+	struct wait wait = { .rec = rec, .side = side, .bytes = bytes };
+
+	CHECK(rec >= 0);
+	if (!sim_until(w, has_bytes, &wait, 60 * SEC))
+		sim_fail(w, "stream %d: %u of %u bytes", rec,
+			 sim_received(w, rec, side), bytes);
 }
 
 TEST(bytes_arrive_both_ways)
@@ -55,14 +79,250 @@ TEST(bytes_arrive_both_ways)
 			wait_both(w, sim_open(w, side, 100000, 100), SIM_DONE);
 			wait_both(w, sim_open(w, side, 0, 30000), SIM_DONE);
 			wait_both(w, sim_open(w, side, 0, 0), SIM_DONE);
+			CHECK_INT(sim_counter(w, side, "retransmits"), 0);
+			CHECK_INT(sim_counter(w, side, "noise-bytes"), 0);
+			CHECK_INT(sim_counter(w, side, "suspicions"), 0);
 		}
-		CHECK_INT(sim_counter(w, 0, "retransmits"), 0);
-		CHECK_INT(sim_counter(w, 1, "retransmits"), 0);
-		CHECK_INT(sim_counter(w, 0, "noise-bytes"), 0);
-		CHECK_INT(sim_counter(w, 1, "noise-bytes"), 0);
 		sim_check_all(w);
 		sim_free(w);
 	}
 }
 
-UNIT_MAIN(CASE(bytes_arrive_both_ways))
+/* One direction ends; the other goes on for as long as it likes. */
+TEST(directions_end_independently)
+{
+	for (int i = 0; i < 2; i++) {
+		struct sim *w = world(channels[i]);
+		int rec = sim_open(w, SIM_HOST, 10, 2000000);
+
+		sim_set_reading(w, rec, SIM_HOST, false);
+		wait_bytes(w, rec, SIM_GUEST, 10);
+		sim_for(w, 100 * SEC);
+		CHECK_INT(sim_state(w, rec, SIM_GUEST), SIM_OPEN);
+		sim_set_reading(w, rec, SIM_HOST, true);
+		wait_both(w, rec, SIM_DONE);
+		sim_free(w);
+	}
+}
+
+/* F23: a stream that is never read costs its credit and nothing else. */
+TEST(an_unread_stream_stops_no_other)
+{
+	for (int i = 0; i < 2; i++) {
+		struct sim *w = world(channels[i]);
+		int stuck = sim_open(w, SIM_HOST, 3000000, 0), rec[40];
+
+		sim_set_reading(w, stuck, SIM_GUEST, false);
+		sim_for(w, SEC);
+		for (int k = 0; k < 40; k++)
+			rec[k] = sim_open(w, k % 2, 40000, 40000);
+		for (int k = 0; k < 40; k++)
+			wait_both(w, rec[k], SIM_DONE);
+		CHECK_INT(sim_received(w, stuck, SIM_GUEST), 0);
+		CHECK(sim_counter(w, SIM_GUEST, "held-bytes") > 0);
+		CHECK(sim_counter(w, SIM_GUEST, "held-bytes") <= 16384);
+		sim_set_reading(w, stuck, SIM_GUEST, true);
+		wait_both(w, stuck, SIM_DONE);
+		CHECK_INT(sim_counter(w, SIM_GUEST, "held-bytes"), 0);
+		sim_free(w);
+	}
+}
+
+/* F24: both sides have more to write than fits anywhere. */
+TEST(both_sides_write_at_once)
+{
+	for (int i = 0; i < 2; i++) {
+		struct sim_config cfg = { .seed = 1, .channel = channels[i],
+					  .pipe_size = 64 };
+		struct sim *w = world_of(&cfg);
+		int rec[16];
+
+		for (int k = 0; k < 16; k++)
+			rec[k] = sim_open(w, k % 2, 50000, 50000);
+		for (int k = 0; k < 16; k++)
+			wait_both(w, rec[k], SIM_DONE);
+		sim_free(w);
+	}
+}
+
+TEST(limit_of_streams_is_refused_not_queued)
+{
+	struct sim_config cfg = { .seed = 1, .channel = VP_CHANNEL_SERIAL,
+				  .max_streams = 4 };
+	struct sim *w = world_of(&cfg);
+
+	for (int k = 0; k < 4; k++) {
+		int rec = sim_open(w, SIM_HOST, 1000, 1000);
+
+		CHECK(rec >= 0);
+		sim_set_reading(w, rec, SIM_GUEST, false);
+	}
+	CHECK_INT(sim_open(w, SIM_HOST, 1, 1), -1);
+	CHECK_INT(errno, EMFILE);
+	sim_for(w, SEC);
+	/* The guest counts the same four. */
+	CHECK_INT(sim_open(w, SIM_GUEST, 1, 1), -1);
+	for (int k = 0; k < 4; k++)
+		sim_set_reading(w, k, SIM_GUEST, true);
+	for (int k = 0; k < 4; k++)
+		wait_both(w, k, SIM_DONE);
+	wait_both(w, sim_open(w, SIM_GUEST, 1, 1), SIM_DONE);
+	sim_free(w);
+}
+
+TEST(goaway_stops_new_streams_only)
+{
+	struct sim *w = world(VP_CHANNEL_VIRTIO);
+	int rec = sim_open(w, SIM_HOST, 500000, 500000), late;
+
+	wait_bytes(w, rec, SIM_GUEST, 1);
+	vp_mux_goaway(sim_mux(w, SIM_HOST), "upgrade");
+	/* Opened before the guest can know. */
+	late = sim_open(w, SIM_GUEST, 10, 10);
+	wait_both(w, rec, SIM_DONE);
+	CHECK_INT(sim_state(w, late, SIM_GUEST), SIM_RESET);
+	CHECK_INT(sim_reason(w, late, SIM_GUEST), VP_RESET_REFUSED);
+	CHECK_INT(sim_state(w, late, SIM_HOST), SIM_NONE);
+	CHECK_INT(sim_open(w, SIM_GUEST, 1, 1), -1);
+	CHECK_INT(errno, ENOTCONN);
+	sim_free(w);
+}
+
+static bool idle(struct sim *w, void *arg)
+{
+	return vp_mux_is_idle(sim_mux(w, SIM_HOST));
+}
+
+TEST(quiesce_holds_both_sides_still)
+{
+	for (int i = 0; i < 2; i++) {
+		struct sim *w = world(channels[i]);
+		int rec = sim_open(w, SIM_HOST, 300000, 300000);
+		uint32_t there;
+		uint64_t retransmits;
+
+		wait_bytes(w, rec, SIM_GUEST, 1000);
+		vp_mux_quiesce(sim_mux(w, SIM_HOST), true);
+		CHECK(!idle(w, NULL));
+		CHECK(sim_until(w, idle, NULL, 3 * SEC));
+		/* R32: now nothing is lost or repeated by a rollback. */
+		there = sim_received(w, rec, SIM_HOST);
+		sim_save(w);
+		sim_for(w, 2 * SEC);
+		sim_restore(w);
+		sim_for(w, 2 * SEC);
+		CHECK_INT(sim_received(w, rec, SIM_HOST), there);
+		vp_mux_quiesce(sim_mux(w, SIM_HOST), false);
+		wait_both(w, rec, SIM_DONE);
+		retransmits = sim_counter(w, SIM_GUEST, "retransmits");
+		CHECK_INT(retransmits, 0);
+		sim_free(w);
+	}
+}
+
+/* A call and its answer are one write each way; acks ride along or wait. */
+TEST(a_call_costs_two_writes)
+{
+	for (int i = 0; i < 2; i++) {
+		struct sim_config cfg = { .seed = 1, .channel = channels[i],
+					  .steady = true };
+		struct sim *w = world_of(&cfg);
+		uint64_t before[2];
+		int rec;
+
+		sim_for(w, 3 * SEC + 500 * MSEC);
+		before[0] = sim_writes(w, 0);
+		before[1] = sim_writes(w, 1);
+		rec = sim_open(w, SIM_HOST, 300, 400);
+		wait_bytes(w, rec, SIM_HOST, 400);
+		CHECK_INT(sim_writes(w, 0) - before[0], 1);
+		CHECK_INT(sim_writes(w, 1) - before[1], 1);
+		sim_free(w);
+	}
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* A file goes each way at 300 KB/s; calls in between wait for little of it. */
+TEST(calls_do_not_wait_behind_a_file)
+{
+	enum { CALLS = 60 };
+	struct sim_config cfg = { .seed = 1, .channel = VP_CHANNEL_SERIAL,
+				  .rate = 300000, .steady = true };
+	struct sim *w = world_of(&cfg);
+	uint64_t took[CALLS], start = sim_now(w), rate;
+
+	for (int k = 0; k < 4; k++)
+		sim_open(w, k % 2, 8000000, 0);
+	sim_for(w, SEC);
+	for (int k = 0; k < CALLS; k++) {
+		uint64_t begin = sim_now(w);
+		int rec = sim_open(w, k % 2, 300, 400);
+
+		wait_bytes(w, rec, k % 2, 400);
+		took[k] = sim_now(w) - begin;
+		sim_for(w, 20 * MSEC);
+	}
+	qsort(took, CALLS, sizeof(took[0]), by_value);
+	printf("# call under load: p50 %.1f ms, p99 %.1f ms\n",
+	       (double)took[CALLS / 2] / 1e6, (double)took[CALLS - 1] / 1e6);
+	CHECK(took[CALLS - 1] < 50 * MSEC);
+	rate = 0;
+	for (int k = 0; k < 4; k += 2)
+		rate += sim_received(w, k, SIM_GUEST);
+	rate = rate * 1000 / ((sim_now(w) - start) / MSEC);
+	printf("# the files meanwhile: %llu B/s each way\n",
+	       (unsigned long long)rate);
+	CHECK(rate > 200000);
+	sim_free(w);
+}
+
+/* A thing alone on the line gets the line. */
+TEST(a_file_alone_fills_a_serial_line)
+{
+	struct sim_config cfg = { .seed = 1, .channel = VP_CHANNEL_SERIAL,
+				  .rate = 300000, .steady = true };
+	struct sim *w = world_of(&cfg);
+	uint64_t start = sim_now(w), rate;
+	int rec = sim_open(w, SIM_HOST, 3000000, 0);
+
+	wait_bytes(w, rec, SIM_GUEST, 3000000);
+	rate = 3000000000ull / ((sim_now(w) - start) / MSEC);
+	printf("# %llu B/s\n", (unsigned long long)rate);
+	CHECK(rate > 260000);
+	sim_free(w);
+}
+
+TEST(text_shrinks_on_a_serial_line)
+{
+	struct sim_config cfg = { .seed = 1, .channel = VP_CHANNEL_SERIAL,
+				  .compress = true };
+	struct sim *w = world_of(&cfg);
+	uint64_t in, out, before;
+
+	/* Records with odd numbers are text. */
+	wait_both(w, sim_open(w, SIM_HOST, 60000, 0), SIM_DONE);
+	in = sim_counter(w, SIM_HOST, "deflate-in");
+	CHECK(in >= 8192 && in <= 16384); /* given up after that */
+	before = sim_counter(w, SIM_HOST, "deflate-out");
+	wait_both(w, sim_open(w, SIM_HOST, 60000, 60000), SIM_DONE);
+	CHECK_INT(sim_counter(w, SIM_HOST, "deflate-in") - in, 60000);
+	out = sim_counter(w, SIM_HOST, "deflate-out") - before;
+	CHECK(out < 40000);
+	CHECK_INT(sim_counter(w, SIM_HOST, "protocol-errors"), 0);
+	sim_free(w);
+}
+
+UNIT_MAIN(CASE(bytes_arrive_both_ways), CASE(directions_end_independently),
+	  CASE(an_unread_stream_stops_no_other), CASE(both_sides_write_at_once),
+	  CASE(limit_of_streams_is_refused_not_queued),
+	  CASE(goaway_stops_new_streams_only),
+	  CASE(quiesce_holds_both_sides_still), CASE(a_call_costs_two_writes),
+	  CASE(calls_do_not_wait_behind_a_file),
+	  CASE(a_file_alone_fills_a_serial_line),
+	  CASE(text_shrinks_on_a_serial_line))
