@@ -817,7 +817,7 @@ static enum MHD_Result take_piece(struct http_request *rq, const char *data,
 	if (r < 0)
 		answer_error(rq, r);
 	rq->in_piece = false;
-	if (r >= 0)
+	if (!rq->answered)
 		return MHD_YES;
 	rq->phase = PHASE_DONE;
 	http_answer_raw(rq->conn->fd, rq->raw.status,

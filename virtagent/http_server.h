@@ -35,8 +35,8 @@ struct http_route {
 	/* Answers with one of http_respond*() (must, unless body is STREAM and
 	 * ->end will).  A negative errno becomes a plain-text 500. */
 	int (*handle)(struct http_request *rq, void *context);
-	/* STREAM: a piece; a negative errno ends the request (status of the
-	 * http_respond() called before, else 500). */
+	/* STREAM: a piece.  An answer given here, or a negative errno (500 then),
+	 * ends the request and the connection at once. */
 	int (*piece)(struct http_request *rq, const void *data, size_t n);
 	int (*end)(struct http_request *rq);
 };

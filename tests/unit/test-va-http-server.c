@@ -170,7 +170,8 @@ static int put_piece(struct http_request *rq, const void *data, size_t n)
 	if (http_request_query(rq, "full") && *sum > 100000) {
 		if (*http_request_query(rq, "full"))
 			http_respond_text(rq, 507, "disk full");
-		return -ENOSPC;
+		/* The answer alone ends it too. */
+		return *http_request_query(rq, "full") == '2' ? 0 : -ENOSPC;
 	}
 	return 0;
 }
@@ -532,6 +533,12 @@ TEST(a_refusal_reaches_a_client_that_is_sending)
 	CHECK(raw_send(e.fd, data, 2 << 20));
 	CHECK_INT(reply(&e), 507);
 	CHECK_STR(buf_cstr(&e.body), "disk full\n");
+
+	reconnect(&e);
+	CHECK(raw_puts(e.fd, "PUT /put?full=2 HTTP/1.1\r\nHost: x\r\n"
+			     "Content-Length: 2097152\r\n\r\n"));
+	CHECK(raw_send(e.fd, data, 2 << 20));
+	CHECK_INT(reply(&e), 507);
 
 	reconnect(&e);
 	CHECK(raw_puts(e.fd, "PUT /put?full HTTP/1.1\r\nHost: x\r\n"
