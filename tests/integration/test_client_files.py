@@ -348,6 +348,7 @@ def _():
     assert len(out) == 7 and out[0]["type"] == "file"
     expect(va("ls", "/nope"), 1, "No such file")
     assert b"size:  3145728" in expect(va("stat", "/blob"), 0).stdout
+    assert b"mode:  -rwxr-xr-x (0755)" in va("stat", "/blob").stdout
     assert json.loads(va("stat", "--json", "/blob").stdout)["size"] == len(BLOB)
     expect(va("mkdir", "/l/m", "/l/n"), 0)
     assert os.path.isdir(ROOT + "/l/n")

@@ -218,6 +218,7 @@ def ping():
 
 PROCESSES = [{"pid": i, "ppid": 1, "user": "root", "state": "S", "rss": 4096 * i,
               "command": b"sh\x1b[2J" if i == 3 else "sh"} for i in range(1, 8)]
+PROCESSES[6].update(command="", name="kthread")
 for name, fn in {
         "capabilities": capabilities, "shutdown": shutdown, "ping": ping,
         "processes": lambda at=0, limit=0: {
@@ -239,9 +240,11 @@ for name, fn in {
 def _():
     r = expect(va("ps"), 0)
     assert len(r.stdout.splitlines()) == 8 and "\x1b" not in r.stdout
+    assert r.stdout.splitlines()[7].endswith(" [kthread]")
     assert r.stdout.splitlines()[1].split() == ["1", "1", "root", "S", "4.0", "KiB", "sh"]
     assert [p["pid"] for p in json.loads(va("ps", "--json").stdout)] == list(range(1, 8))
-    lines = expect(va("df", "vm1"), 0).stdout.splitlines()
+    assert len(expect(va("df"), 0).stdout.splitlines()) == 2
+    lines = expect(va("df", "-a", "vm1"), 0).stdout.splitlines()
     assert lines[1].split() == ["/dev/vda", "ext4", "1.0", "GiB", "512", "MiB", "256", "MiB", "/"]
     assert lines[2].split() == ["nfs:/x", "nfs", "-", "-", "-", "/net"]
     lines = expect(va("ip"), 0).stdout.splitlines()

@@ -83,7 +83,7 @@ TEST(a_kept_fault_is_the_calls_own)
 		  VAC_FALSE);
 	CHECK_STR(err, "no such file");
 	CHECK_INT(RUN(NSEC_PER_SEC, "{\"state\":\"done\",\"dropped\":true}"),
-		  VAC_ERROR);
+		  VAC_UNKNOWN);
 	CHECK(strstr(err, "it ran"));
 }
 
@@ -96,6 +96,7 @@ TEST(what_nobody_knows_is_unknown)
 	CHECK(strstr(err, "restarted"));
 	CHECK_INT(RUN(NSEC_PER_SEC, "!-506"), VAC_UNKNOWN);
 	CHECK_INT(RUN(NSEC_PER_SEC, "{\"state\":\"fine\"}"), VAC_UNKNOWN);
+	CHECK_INT(RUN(NSEC_PER_SEC, "{\"state\":\"unknown\"}"), VAC_UNKNOWN);
 	CHECK_INT(RUN(NSEC_PER_SEC, "[1]"), VAC_UNKNOWN);
 	/* Silence until the deadline. */
 	CHECK_INT(RUN(120 * NSEC_PER_MSEC, NULL, NULL, NULL, NULL, NULL),

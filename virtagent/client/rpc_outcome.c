@@ -3,10 +3,11 @@
  *
  * The server answers outcome(id) with a struct:
  *
- *	state     "never", "running", "done"
+ *	state     "never", "running", "done", "unknown" (too long ago)
  *	result    the kept result (done)
  *	fault     {code, text} (done, when it ended in a fault)
- *	dropped   true when the result was too large to be kept (done)
+ *	dropped   true when the reply is not kept any more (done): it ran, but
+ *	          how it ended is not known
  *
  * A fault instead of an answer means that this server cannot know: the agent is
  * another one (VA_FAULT_FOREIGN_AGENT) or has no such method.  No answer means
@@ -82,7 +83,7 @@ static int read_answer(struct va_value *v, struct va_value **ret, int *fault,
 	}
 	if (strcmp(state, "done") != 0) {
 		snprintf(err, size, "the connection ended without a reply, and "
-				    "the outcome has no known state");
+				    "the server cannot say what became of it");
 		return VAC_UNKNOWN;
 	}
 	if (kept) {
@@ -91,9 +92,9 @@ static int read_answer(struct va_value *v, struct va_value **ret, int *fault,
 		return rpc_fault_exit(*fault);
 	}
 	if (member_bool(v, "dropped", false) || !va_member(v, "result")) {
-		snprintf(err, size, "it ran, but its result was too large to "
-				    "be kept when the connection ended");
-		return VAC_ERROR;
+		snprintf(err, size, "the connection ended without a reply; it "
+				    "ran, but its result is not kept any more");
+		return VAC_UNKNOWN;
 	}
 	*ret = va_value_copy(va_member(v, "result"));
 	return *ret ? VAC_OK : VAC_ERROR;

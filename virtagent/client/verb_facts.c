@@ -18,9 +18,30 @@ struct facts {
 	const char *method;
 	const char *titles;
 	/* "SIZE:name" = bytes, for people; "NET:name" = structs with address and
-	 * prefix. */
+	 * prefix; "OR:name" = itself, or [the member name]. */
 	const char *members[10];
+	const char *wants; /* rows without it (or 0) are shown only with -a */
 };
+
+struct facts_opts {
+	bool all;
+};
+
+DEFINE_FLAG(set_all, facts_opts, all);
+
+/* Kernel threads have a name and no command line. */
+static void name_cell(struct table *t, const struct va_value *item,
+		      const char *member)
+{
+	const struct va_value *v = va_member(item, member);
+	const void *data;
+	size_t n;
+
+	if (v && !va_get_bytes(v, &data, &n) && n)
+		table_cell_n(t, data, n);
+	else
+		table_cellf(t, "[%s]", member_text(item, "name"));
+}
 
 static void net_cell(struct table *t, const struct va_value *list)
 {
@@ -50,6 +71,10 @@ static void facts_cell(struct table *t, const struct va_value *item,
 		net_cell(t, va_member(item, member + 4));
 		return;
 	}
+	if (strncmp(member, "OR:", 3) == 0) {
+		name_cell(t, item, member + 3);
+		return;
+	}
 	if (strncmp(member, "SIZE:", 5) != 0) {
 		table_member(t, item, member);
 		return;
@@ -77,9 +102,15 @@ static int run_facts(struct client *cl, int argc, char **argv,
 		return code;
 	if (cl->json)
 		return out_json(cl, all) ? VAC_ERROR : VAC_OK;
-	for (size_t i = 0; t && i < va_count(all); i++)
+	for (size_t i = 0; t && i < va_count(all); i++) {
+		const struct va_value *item = va_item(all, i);
+
+		if (f->wants && !member_int(item, f->wants, 0) &&
+		    !((const struct facts_opts *)cl->opts)->all)
+			continue;
 		for (const char *const *m = f->members; *m; m++)
-			facts_cell(t, va_item(all, i), *m);
+			facts_cell(t, item, *m);
+	}
 	return !t || table_print(t, stdout, true) ? VAC_ERROR : VAC_OK;
 }
 
@@ -87,7 +118,8 @@ static int run_ps(struct client *cl, int argc, char **argv)
 {
 	static const struct facts f = {
 		"guest.processes", ">PID,>PPID,USER,STATE,>RSS,COMMAND",
-		{ "pid", "ppid", "user", "state", "SIZE:rss", "command" },
+		{ "pid", "ppid", "user", "state", "SIZE:rss", "OR:command" },
+		NULL,
 	};
 
 	return run_facts(cl, argc, argv, &f);
@@ -99,6 +131,7 @@ static int run_df(struct client *cl, int argc, char **argv)
 		"guest.filesystems", "SOURCE,TYPE,>SIZE,>USED,>FREE,MOUNTPOINT",
 		{ "source", "type", "SIZE:total", "SIZE:used", "SIZE:available",
 		  "mountpoint" },
+		"total",
 	};
 
 	return run_facts(cl, argc, argv, &f);
@@ -109,12 +142,18 @@ static int run_ip(struct client *cl, int argc, char **argv)
 	static const struct facts f = {
 		"guest.interfaces", "NAME,STATE,MAC,>MTU,ADDRESSES",
 		{ "name", "state", "mac", "mtu", "NET:addresses" },
+		NULL,
 	};
 
 	return run_facts(cl, argc, argv, &f);
 }
 
 static const struct option_row common_rows[] = { CLIENT_ROWS };
+
+static const struct option_row df_rows[] = {
+	{ 'a', "all", NULL, "also those without a size, such as /proc", set_all },
+	CLIENT_ROWS,
+};
 
 const struct verb verb_ps = {
 	.name = "ps",
@@ -130,8 +169,9 @@ const struct verb verb_df = {
 	.name = "df",
 	.usage = "[GUEST]",
 	.help = "list a guest's file systems",
-	.rows = common_rows,
-	.nrows = NROWS(common_rows),
+	.rows = df_rows,
+	.nrows = NROWS(df_rows),
+	.opts_size = sizeof(struct facts_opts),
 	.max_args = 1,
 	.run = run_df,
 };

@@ -88,7 +88,7 @@ static void time_text(int64_t seconds, char *ret, size_t size)
 	time_t t = (time_t)seconds;
 	struct tm tm;
 
-	if (!localtime_r(&t, &tm) || !strftime(ret, size, "%Y-%m-%d %H:%M", &tm))
+	if (!localtime_r(&t, &tm) || !strftime(ret, size, "%Y-%m-%d %H:%M:%S", &tm))
 		snprintf(ret, size, "-");
 }
 
@@ -191,6 +191,26 @@ static int run_ls(struct client *cl, int argc, char **argv)
 	return code;
 }
 
+/* Mode and times as ls shows them. */
+static void make_readable(struct va_value *v)
+{
+	static const char *const times[] = { "mtime", "atime", "ctime" };
+	char text[64];
+
+	if (va_member(v, "mode")) {
+		mode_text(member_text(v, "type"), member_int(v, "mode", 0), text);
+		snprintf(text + 10, sizeof(text) - 10, " (%04o)",
+			 (unsigned)member_int(v, "mode", 0) & 07777);
+		va_set(v, "mode", va_string(text));
+	}
+	for (size_t i = 0; i < NROWS(times); i++) {
+		if (!va_member(v, times[i]))
+			continue;
+		time_text(seconds_of(v, times[i]), text, sizeof(text));
+		va_set(v, times[i], va_string(text));
+	}
+}
+
 static int run_stat(struct client *cl, int argc, char **argv)
 {
 	CLEANUP_RPC struct rpc *r = NULL;
@@ -205,6 +225,7 @@ static int run_stat(struct client *cl, int argc, char **argv)
 		return code;
 	if (cl->json)
 		return out_json(cl, v) ? VAC_ERROR : VAC_OK;
+	make_readable(v);
 	members_print(cl, v, 0);
 	return VAC_OK;
 }
