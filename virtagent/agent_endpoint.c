@@ -1,10 +1,10 @@
 /*
  * agent_endpoint.c - see agent_endpoint.h
  *
- * One thread on one event loop; nothing here may block.  So it writes no log
- * itself once the server runs: lines go there (agent_log.h).  Only when the
- * server cannot be kept running are they written here, because nobody else
- * would.
+ * One thread on one event loop; nothing here may block.  So it neither opens nor
+ * writes the log: lines go to the server (agent_log.h), until all runs to stderr.
+ * Only when the server cannot be kept running are they written from here, by a
+ * process forked for them, because nobody else would.
  *
  * Every connection, whether a stream of the host or of the local agent socket,
  * goes to the server as a descriptor; connections to the host socket become
@@ -17,6 +17,7 @@
 #include "virtagent/agent_endpoint.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,7 @@
 #include "common/daemon.h"
 #include "common/log.h"
 #include "virtagent/agent_child.h"
+#include "virtagent/agent_spawn_child.h"
 #include "virtagent/agent_streams.h"
 #include "virtproxy/virtproxy.h"
 
@@ -40,7 +42,7 @@
 /* Lines kept for a server that is being replaced. */
 #define LINES_MAX 32u
 #define LINE_BYTES 512u
-/* Lost so often in a row, the server is no way to get a line written. */
+/* Lost so often in a row, the server does not get lines written. */
 #define FAILURES_DIRECT 3u
 
 struct agent {
@@ -81,34 +83,46 @@ static int send_line(struct agent *a, enum log_level level, const char *text)
 	return r < 0 ? r : agent_child_send(a->server, IPC_LOG, &b, NULL, 0);
 }
 
-static void flush_lines(struct agent *a, bool direct)
+static void drop_lines(size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(lines.kept[i].text);
+	lines.count -= n;
+	memmove(lines.kept, lines.kept + n, lines.count * sizeof(lines.kept[0]));
+}
+
+static void flush_lines(struct agent *a)
 {
 	size_t done = 0;
 
-	for (; done < lines.count; done++) {
-		enum log_level level = (enum log_level)lines.kept[done].level;
+	while (done < lines.count &&
+	       send_line(a, (enum log_level)lines.kept[done].level,
+			 lines.kept[done].text) == 0)
+		done++;
+	drop_lines(done);
+}
 
-		if (direct)
-			log_write(level, lines.kept[done].text);
-		else if (send_line(a, level, lines.kept[done].text) < 0)
-			break;
-		free(lines.kept[done].text);
+/* The process may hang in the log's file system; it has nothing of ours open. */
+static void write_apart(struct agent *a)
+{
+	pid_t pid = lines.count ? fork() : 0;
+
+	if (lines.count && pid == 0) {
+		spawn_close_from(3, -1);
+		(void)log_set_target(a->o->log);
+		for (size_t i = 0; i < lines.count; i++)
+			log_write((enum log_level)lines.kept[i].level,
+				  lines.kept[i].text);
+		_exit(0);
 	}
-	lines.count -= done;
-	memmove(lines.kept, lines.kept + done,
-		lines.count * sizeof(lines.kept[0]));
+	drop_lines(lines.count);
 }
 
 static void sink(enum log_level level, const char *text)
 {
 	struct agent *a = lines.agent;
 
-	if (agent_child_failures(a->server) >= FAILURES_DIRECT) {
-		flush_lines(a, true);
-		log_write(level, text);
-		return;
-	}
-	flush_lines(a, false);
+	flush_lines(a);
 	if (lines.count == 0 && send_line(a, level, text) == 0)
 		return;
 	if (lines.count < LINES_MAX) {
@@ -117,6 +131,8 @@ static void sink(enum log_level level, const char *text)
 		if (lines.kept[lines.count].text)
 			lines.count++;
 	}
+	if (agent_child_failures(a->server) >= FAILURES_DIRECT)
+		write_apart(a);
 }
 
 /* --- server and spawner --------------------------------------------------- */
@@ -146,7 +162,7 @@ static void server_started(void *arg)
 	struct agent *a = arg;
 
 	join(a);
-	flush_lines(a, false);
+	flush_lines(a);
 	agent_streams_offer(&a->streams, true);
 }
 
@@ -396,7 +412,6 @@ static void on_signal(int signo, void *arg)
 	if (signo == SIGCHLD) {
 		reap(a);
 	} else if (signo == SIGHUP) {
-		(void)log_reopen();
 		(void)agent_child_send(a->server, IPC_RELOAD, NULL, NULL, 0);
 	} else {
 		stop(a, signo);
@@ -418,7 +433,7 @@ static int watch_signals(struct agent *a)
 static void agent_done(struct agent *a)
 {
 	log_set_sink(NULL);
-	flush_lines(a, true);
+	write_apart(a);
 	if (a->ep)
 		vp_endpoint_free(a->ep);
 	agent_child_free(a->server);
@@ -440,6 +455,24 @@ static void agent_done(struct agent *a)
 		loop_free(a->loop);
 }
 
+/* Could a log file be made there?  Without opening it, which may wait. */
+static int check_log(const char *target)
+{
+	char dir[PATH_MAX];
+	char *slash;
+	int r;
+
+	snprintf(dir, sizeof(dir), "%s", target);
+	slash = strrchr(dir, '/');
+	if (!slash)
+		return 0;
+	slash[slash == dir] = 0;
+	r = access(dir, W_OK | X_OK) < 0 ? -errno : 0;
+	if (r < 0)
+		log_error("log %s: %s", target, strerror(-r));
+	return r;
+}
+
 int agent_endpoint_main(const struct agent_options *o)
 {
 	struct agent a = { .o = o, .listen_fd = -1 };
@@ -457,8 +490,8 @@ int agent_endpoint_main(const struct agent_options *o)
 		r = open_link(&a);
 	if (r == 0)
 		r = listen_local(&a);
-	if (r == 0 && (r = log_set_target(o->log)) < 0)
-		log_error("log %s: %s", o->log, strerror(-r));
+	if (r == 0)
+		r = check_log(o->log);
 	if (r == 0)
 		r = start_children(&a);
 	if (r == 0) {

@@ -37,6 +37,7 @@ static struct {
 	size_t bytes;
 	unsigned long dropped;
 	bool running, busy;
+	const char *target;
 } queue = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.changed = PTHREAD_COND_INITIALIZER,
@@ -57,8 +58,20 @@ static void write_line(const struct line *l, unsigned long dropped)
 		log_write(l->level, l->text);
 }
 
+static void open_target(void)
+{
+	char text[256];
+	int r = log_set_target(queue.target);
+
+	if (r == 0)
+		return;
+	snprintf(text, sizeof(text), "log %s: %s", queue.target, strerror(-r));
+	log_write(LOG_LVL_ERROR, text);
+}
+
 static void *writer(void *arg)
 {
+	open_target();
 	pthread_mutex_lock(&queue.lock);
 	for (;;) {
 		struct line *l = queue.first;
@@ -128,8 +141,9 @@ void agent_log_add(enum log_level level, const char *text)
 	add(level, text, false);
 }
 
-void agent_log_queue(void)
+void agent_log_queue(const char *target)
 {
+	queue.target = target;
 	log_set_sink(agent_log_add);
 }
 

@@ -13,9 +13,10 @@
 
 #include "common/log.h"
 
-/* Server: from now on lines are queued; the writer thread starts with the
- * first one. */
-void agent_log_queue(void);
+/* Server: from now on lines are queued for the target (log_set_target(); kept by
+ * reference).  The writer thread starts with the first one, and opens the target
+ * itself: opening waits too, on a frozen file system. */
+void agent_log_queue(const char *target);
 /* Queues a line that came from the endpoint. */
 void agent_log_add(enum log_level level, const char *text);
 /* Has the writer open the log file anew. */

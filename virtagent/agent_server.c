@@ -420,12 +420,13 @@ int agent_server_main(const struct agent_options *o, int ipc_fd)
 		return 0;
 	s = (struct agent_server){ .options = o, .ipc_fd = ipc_fd,
 				   .signal_fd = -1, .spawner_ctl = -1 };
+	agent_log_queue(o->log);
 	r = server_init(&s, err, sizeof(err));
 	if (r < 0) {
 		log_error("the server cannot start: %s", err[0] ? err : strerror(-r));
-		return 1;
+		agent_log_flush(FLUSH_MS);
+		_exit(1);
 	}
-	agent_log_queue();
 	if (ipc_fd < 0) {
 		fd_set_nonblock(o->server_fd, true);
 		fd_set_cloexec(o->server_fd, true);

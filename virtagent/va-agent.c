@@ -175,15 +175,6 @@ static int run_role(const struct agent_options *o)
 	return EXIT_USAGE;
 }
 
-static int set_log(const struct agent_options *o)
-{
-	int r = log_set_target(o->log);
-
-	if (r < 0)
-		log_error("log %s: %s", o->log, strerror(-r));
-	return r;
-}
-
 static int run_daemon(const struct agent_options *o)
 {
 	int pid_fd = -1, r;
@@ -236,11 +227,8 @@ static int run(struct agent_options *o)
 	}
 	if (o->verbose > 0)
 		log_set_level(LOG_LVL_DEBUG);
-	/* The endpoint's errors go to stderr until all of it runs. */
 	if (!o->role && o->server_fd < 0)
 		return run_daemon(o);
-	if (set_log(o) < 0)
-		return 1;
 	return o->role ? run_role(o) : agent_server_main(o, -1);
 }
 

@@ -1,0 +1,172 @@
+#!/usr/bin/python3
+# test_agent_guest.py - what va-agent does to a real guest: shutting it down, and
+# living on with its log and a handler stuck on a frozen file system
+#
+# SPDX-License-Identifier: MIT
+import time
+import xmlrpc.client
+
+from vatest import Guest, Suite, connect_unix, scale, wait_until, xmlrpc_proxy
+from vatest.host import Proxy
+
+# Takes the words of shutdown(8) down instead of acting on them.
+SHUTDOWN = '#!/bin/sh\necho "$*" >/run/shutdown.part && mv /run/shutdown.part /run/shutdown\n'
+BOOT = """
+dd if=/dev/zero of=/tmp/fs bs=1M count=8 2>/dev/null
+mke2fs -F /tmp/fs >/dev/null
+mkdir -p /frozen
+mount -t ext4 -o loop /tmp/fs /frozen
+"""
+
+suite = Suite()
+guest = Guest(channels=("virtio",), agents=[["-v", "-l", "/frozen/agent.log"]], boot=BOOT,
+              files={"/sbin/shutdown": (SHUTDOWN, 0o755)})
+suite.cleanups.append(guest.close)
+suite.on_failure.append(guest.report)
+proxy = Proxy(guest.virtio)
+suite.cleanups.append(proxy.close)
+suite.on_failure.append(proxy.process.log)
+
+
+def server(timeout=30):
+    return xmlrpc_proxy(proxy.rpc, timeout)
+
+
+def ping_again(seconds=10):
+    began = time.monotonic()
+
+    def attempt():
+        try:
+            return server(5).guest.ping() == "pong"
+        except Exception:               # cut off, or nobody there yet
+            return False
+    wait_until(attempt, seconds, "a ping")
+    return time.monotonic() - began
+
+
+def server_pid():
+    return guest.pids("role=server")[-1]
+
+
+@suite.case("the agent answers, and logs into the file system to be frozen")
+def _():
+    proxy.wait_agent(120)
+    server().guest.getfile("/proc/version")
+    wait_until(lambda: "guest.getfile" in guest.sh("cat /frozen/agent.log"), 10, "a log line")
+
+
+def asks(call, *words):
+    guest.sh("rm -f /run/shutdown")
+    began = time.monotonic()
+    reply = call()
+    assert guest.sh("ls /run/shutdown 2>/dev/null || true").strip() == "", \
+        "acted before it answered"
+    wait_until(lambda: guest.sh("cat /run/shutdown 2>/dev/null || true").strip(), 10,
+               "shutdown(8) to be run")
+    assert time.monotonic() - began >= 0.9, "acted too soon"
+    said = guest.sh("cat /run/shutdown").split()
+    assert said[:2] == list(words), said
+    return reply
+
+
+@suite.case("guest.shutdown answers, then runs shutdown(8); the words of the original")
+def _():
+    rpc = server()
+    assert asks(lambda: rpc.guest.shutdown(), "-P", "+0")["mode"] == "powerdown"
+    assert asks(lambda: rpc.guest.shutdown("reboot"), "-r", "+0")["mode"] == "reboot"
+    assert asks(lambda: rpc.guest.shutdown("poweroff"), "-P", "+0")["mode"] == "powerdown"
+    assert asks(lambda: rpc.va.shutdown("halt"), "-H", "+0") == "dummy"
+    try:
+        rpc.guest.shutdown("sideways")
+        raise AssertionError("no fault")
+    except xmlrpc.client.Fault as f:
+        assert "sideways" in f.faultString and "reboot" in f.faultString, f
+
+
+@suite.case("what was asked for happens although the server dies meanwhile")
+def _():
+    guest.sh("rm -f /run/shutdown")
+    server().guest.shutdown("reboot")
+    guest.sh("kill -9 %d" % server_pid())
+    wait_until(lambda: guest.sh("cat /run/shutdown 2>/dev/null || true").startswith("-r"), 10,
+               "shutdown(8) to be run")
+    ping_again()
+
+
+@suite.case("with the log on a frozen file system calls are answered as ever")
+def _():
+    ping_again()
+    guest.sh("fsfreeze --freeze /frozen")
+    try:
+        rpc = server()
+        for _ in range(20):
+            rpc.guest.getfile("/proc/version")
+            began = time.monotonic()
+            assert rpc.guest.ping() == "pong"
+            assert time.monotonic() - began < 1 * scale()
+        # The writer hangs in the kernel, as it should: or nothing was tested.
+        state = guest.sh("cat /proc/%d/task/*/stat | grep -c ') D ' || true" % server_pid())
+        assert int(state) >= 1, state
+    finally:
+        guest.sh("fsfreeze --unfreeze /frozen")
+    wait_until(lambda: guest.sh("grep -c guest.getfile /frozen/agent.log").strip() >= "20", 10,
+               "the lines kept meanwhile")
+
+
+@suite.case("a server that cannot even be killed is replaced, and ends when it can")
+def _():
+    ping_again()
+    guest.sh("fsfreeze --freeze /frozen")
+    try:
+        rpc = server()
+        rpc.guest.getfile("/proc/version")      # a line for the log: its writer hangs
+        old = server_pid()
+        wait_until(lambda: ") D " in guest.sh("cat /proc/%d/task/*/stat" % old), 10,
+                   "the writer to hang")
+        held = connect_unix(proxy.rpc, 10)
+        held.sendall(b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n<")
+        server().guest.ping()
+        guest.sh("kill -9 %d" % old)
+        took = ping_again()
+        print("# answered after %.2f s" % took)
+        assert took < 2 * scale(), took
+        assert guest.sh("test -d /proc/%d && echo there || true" % old).strip() == "there", \
+            "it could be killed: nothing was tested"
+        try:
+            assert held.recv(1000) == b"", "a call of the old server was answered"
+        except ConnectionResetError:
+            pass
+        held.close()
+        server().guest.getfile("/proc/version")
+    finally:
+        guest.sh("fsfreeze --unfreeze /frozen")
+    wait_until(lambda: guest.sh("test -d /proc/%d && echo there || true" % old).strip() == "",
+               10, "the old server to end")
+    assert ping_again() < 2 * scale()
+
+
+@suite.case("an agent that starts anew while its log is frozen answers")
+def _():
+    ping_again()
+    guest.sh("fsfreeze --freeze /frozen")
+    try:
+        server().guest.getfile("/proc/version")
+        old = server_pid()
+        wait_until(lambda: ") D " in guest.sh("cat /proc/%d/task/*/stat" % old), 10,
+                   "the writer to hang")
+        guest.sh("kill -9 %d" % guest.pids("va-agent -v")[0])
+        assert ping_again(20) < 10 * scale()
+        server().guest.getfile("/proc/version")
+        assert ping_again() < 2 * scale()
+    finally:
+        guest.sh("fsfreeze --unfreeze /frozen")
+
+
+@suite.case("guest.shutdown really powers the guest off")
+def _():
+    guest.sh("rm /sbin/shutdown")
+    assert server().guest.shutdown()["mode"] == "powerdown"
+    guest.qemu.wait(60)
+
+
+suite.main()
