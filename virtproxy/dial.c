@@ -207,10 +207,8 @@ int forward_opened(void *arg, struct vp_stream *s, const char *service,
 		r = hand_over(ep, f, s, meta, why);
 	else
 		r = start_dial(ep, f, s, meta, why);
-	if (r == 0) {
-		ep->counts.streams_accepted++;
+	if (r == 0)
 		return 0;
-	}
 	ep->counts.refused_here++;
 	log_ratelimited(&limit, LOG_LVL_WARNING, "%s: stream %u of the peer refused: %s",
 			ep->label, meta->stream, why);

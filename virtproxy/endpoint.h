@@ -43,12 +43,9 @@ struct vp_counts {
 	uint64_t channel_opens;	     /* the channel was opened */
 	uint64_t channel_losses;     /* ... and broke */
 	uint64_t reattaches;	     /* closed by us because of silence (R19) */
-	uint64_t streams_opened;     /* by local connections */
-	uint64_t streams_accepted;   /* by the peer */
 	uint64_t refused_absent;     /* local connections closed: no session */
 	uint64_t refused_here;	     /* the peer's streams that we refused */
 	uint64_t refused_there;	     /* ours that the peer refused */
-	uint64_t resets;	     /* streams that ended in a reset */
 	uint64_t open_while_silent;  /* opened with the peer silent for 3 s */
 };
 
@@ -90,7 +87,6 @@ struct vp_endpoint {
 	struct vp_conn *conns;
 	struct vp_conn *current; /* whose event is being handled */
 	bool have_broken;
-	size_t nconns;
 
 	struct vp_refused refused[VP_REFUSED_KEPT];
 	size_t refused_total;

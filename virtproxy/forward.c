@@ -71,7 +71,6 @@ void conn_free(struct vp_conn *c)
 		ep->conns = c->next;
 	if (c->next)
 		c->next->prev = c->prev;
-	ep->nconns--;
 	loop_timer_free(c->dial_timer);
 	loop_fd_free(c->src);
 	if (c->fd >= 0)
@@ -162,7 +161,6 @@ struct vp_conn *conn_new(struct vp_endpoint *ep, int fd, const char *service)
 	if (c->next)
 		c->next->prev = c;
 	ep->conns = c;
-	ep->nconns++;
 	return c;
 }
 
@@ -259,11 +257,9 @@ void forward_closed(void *arg, struct vp_stream *s, int reason, const char *text
 
 	if (!c)
 		return;
-	if (reason) {
-		ep->counts.resets++;
-		/* TCP can tell the local side; a unix socket just ends. */
+	/* TCP can tell the local side; a unix socket just ends. */
+	if (reason)
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
-	}
 	if (c->opener && (reason == VP_RESET_NO_SERVICE || reason == VP_RESET_REFUSED)) {
 		ep->counts.refused_there++;
 		endpoint_note_refused(ep, c->meta.stream, c->service,
@@ -286,7 +282,6 @@ bool forward_reap(struct vp_endpoint *ep)
 		next = c->next;
 		if (!c->broken)
 			continue;
-		ep->counts.resets++;
 		if (c->dialing) {
 			ep->counts.refused_here++;
 			endpoint_note_refused(ep, c->meta.stream, c->service, c->why);

@@ -64,7 +64,6 @@ static void take_client(struct vp_oforward *f, int fd)
 		return;
 	}
 	c->meta.stream = vp_stream_id(c->stream);
-	ep->counts.streams_opened++;
 	if (clock_now() - vp_mux_last_heard(ep->mux) > SILENT_AFTER)
 		ep->counts.open_while_silent++;
 	conn_start(c);

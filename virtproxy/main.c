@@ -223,8 +223,6 @@ static int run(struct program *p)
 	int r = 0;
 
 	if (p->set.daemon)
-		r = settings_make_absolute(&p->set);
-	if (r == 0 && p->set.daemon)
 		r = daemon_detach();
 	if (r < 0) {
 		log_error("to the background: %s", strerror(-r));
@@ -254,6 +252,11 @@ int main(int argc, char **argv)
 	log_init("virtproxy");
 	if (p.set.verbose)
 		log_set_level(LOG_LVL_DEBUG);
+	r = p.set.daemon ? settings_make_absolute(&p.set) : 0;
+	if (r < 0) {
+		fprintf(stderr, "virtproxy: a path too long: %s\n", strerror(-r));
+		return EXIT_FAILURE;
+	}
 	r = p.set.log ? log_set_target(p.set.log) : 0;
 	if (r < 0) {
 		fprintf(stderr, "virtproxy: log %s: %s\n", p.set.log, strerror(-r));

@@ -266,8 +266,7 @@ static int absolute_spec(struct vp_spec *spec, const char *cwd)
 {
 	char old[sizeof(spec->addr)];
 
-	if (strcmp(spec->port, "-") != 0 || spec->addr[0] == '/' ||
-	    (spec->method == VP_FD && strcmp(spec->name, "fd") == 0))
+	if (strcmp(spec->port, "-") != 0 || spec->addr[0] == '/')
 		return 0;
 	memcpy(old, spec->addr, sizeof(old));
 	if ((size_t)snprintf(spec->addr, sizeof(spec->addr), "%s/%s", cwd, old) >=
@@ -282,7 +281,11 @@ int settings_make_absolute(struct settings *s)
 	int r = getcwd(cwd, sizeof(cwd)) ? 0 : -errno;
 
 	for (size_t i = 0; r == 0 && i < s->nchannels; i++) {
-		r = absolute_spec(&s->channels[i].spec, cwd);
+		enum vp_method method = s->channels[i].spec.method;
+
+		/* A port may go by its name alone, a descriptor is a number. */
+		if (method != VP_VIRTSERIAL_OPEN && method != VP_FD)
+			r = absolute_spec(&s->channels[i].spec, cwd);
 		if (r == 0)
 			r = absolute(&s->channels[i].ctl, cwd);
 		if (r == 0)
@@ -292,7 +295,12 @@ int settings_make_absolute(struct settings *s)
 		r = absolute_spec(&s->oforwards[i], cwd);
 	for (size_t i = 0; r == 0 && i < s->niforwards; i++)
 		r = absolute_spec(&s->iforwards[i], cwd);
-	return r == 0 ? absolute(&s->pidfile, cwd) : r;
+	if (r == 0)
+		r = absolute(&s->pidfile, cwd);
+	if (r == 0 && s->log && strcmp(s->log, "stderr") != 0 &&
+	    strcmp(s->log, "syslog") != 0)
+		r = absolute(&s->log, cwd);
+	return r;
 }
 
 int settings_parse(struct settings *s, int argc, char **argv)

@@ -1,8 +1,9 @@
 /*
  * status.c - what "status" on the control socket tells
  *
- * One list of facts, written as "key value" lines or as a JSON object.  Names of
- * counters are those of virtproxy/PROTOCOL, after the endpoint's own.
+ * One list of facts, written as "key value" lines or as a JSON object: the
+ * endpoint's own, then the mux's counters under the names of virtproxy/PROTOCOL.
+ * No name stands in both.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -23,12 +24,9 @@ static const struct {
 	{ "channel-opens", offsetof(struct vp_counts, channel_opens) },
 	{ "channel-losses", offsetof(struct vp_counts, channel_losses) },
 	{ "reattaches", offsetof(struct vp_counts, reattaches) },
-	{ "streams-opened", offsetof(struct vp_counts, streams_opened) },
-	{ "streams-accepted", offsetof(struct vp_counts, streams_accepted) },
 	{ "refused-absent", offsetof(struct vp_counts, refused_absent) },
 	{ "refused-here", offsetof(struct vp_counts, refused_here) },
 	{ "refused-there", offsetof(struct vp_counts, refused_there) },
-	{ "resets", offsetof(struct vp_counts, resets) },
 	{ "opened-while-silent", offsetof(struct vp_counts, open_while_silent) },
 };
 
@@ -107,7 +105,6 @@ static void put_facts(struct sink *k, const struct vp_endpoint *ep)
 		heard = ep->heard_ns; /* on an earlier attachment */
 	if (heard)
 		put_number(k, "heard-ms-ago", (clock_now() - heard) / NSEC_PER_MSEC);
-	put_number(k, "streams", ep->nconns);
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
 		memcpy(&value, (const char *)&ep->counts + counts[i].offset,
 		       sizeof(value));

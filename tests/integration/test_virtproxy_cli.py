@@ -197,7 +197,7 @@ def _():
     d = tempfile.mkdtemp(dir=tmpdir())
     env = environment()
     argv = [PROXY, "-c", "unix-listen:ch:-", "-o", "s:out:-", "--daemon", "--ctl", "ctl",
-            "--pidfile", "pid", "--log", d + "/log"]
+            "--pidfile", "pid", "--log", "log"]
     r = Process(argv, env=env, cwd=d)
     assert r.wait() == 0, r.log()
     with open(d + "/pid") as f:

@@ -91,7 +91,7 @@ def _():
                     assert counted.recv(100) == b"too"
         finally:
             p.guest.signal(signal.SIGCONT)
-        assert p.host.status()["resets"] == 0
+        assert p.host.status()["streams-reset"] == 0
     server.close()
 
 
@@ -210,7 +210,7 @@ def _():
             assert s.recv(100) == b"round %d" % i
             assert p.host.command("reconnect") == "ok"
             wait_until(lambda n=i + 2: p.host.status()["channel-opens"] == n, 10, "reopening")
-        assert p.host.status()["resets"] == 0
+        assert p.host.status()["streams-reset"] == 0
     server.close()
 
 
@@ -221,6 +221,9 @@ def _():
         assert ask(p, "e") == b"hello"
         p.host.wait_status("streams", 0)
         js = p.host.status()
+        keys = [k for k, _ in json.loads(p.host.command("status json"),
+                                         object_pairs_hook=list)]
+        assert len(keys) == len(set(keys)), sorted(keys)
         lines = dict(x.split(" ", 1) for x in p.host.command("status").splitlines())
         assert set(js) == set(lines), set(js) ^ set(lines)
         assert js["label"] == 'we"b\\x0a1' and js["role"] == "host", js

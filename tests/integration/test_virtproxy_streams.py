@@ -58,7 +58,7 @@ def both_ways_at_once(kind, size):
             t.join()
         wait_until(lambda: got, 30, "the server's end")
         st = p.host.wait_status("streams", 0)
-        assert st["resets"] == 0, st
+        assert st["streams-reset"] == 0, st
     server.close()
     assert back == down and got[0] == up and not server.errors, (len(back), len(got[0]))
 
@@ -250,7 +250,7 @@ def _():
         wait_until(lambda: ended, 10, "the server to notice")
         p.guest.wait_status("streams", 0)
         st = p.host.wait_status("streams", 0)
-        assert st["resets"] == 1, st
+        assert st["streams-reset"] == 1, st
     server.close()
 
 
