@@ -33,11 +33,15 @@ def plain(line):
 
 
 def sections(path):
-    """{heading: {options}} of a man page: what stands in lines behind .TP."""
+    """{heading: {options}} of a man page: what stands in lines behind .TP; in mdoc
+    pages, in .It Fl lines anywhere."""
     found, heading, tp = {}, "", False
     with open(path, encoding="utf-8") as f:
         for line in f:
-            if line.startswith((".SH ", ".SS ")):
+            if line.startswith(".It Fl "):      # mdoc(7)
+                found.setdefault("OPTIONS", set()).update(
+                    "-" + w for w in re.findall(r"Fl (-?[\w-]+)", plain(line)))
+            elif line.startswith((".SH ", ".SS ")):
                 heading = plain(line[4:]).strip()
                 found.setdefault(heading, set())
             elif tp or (line.startswith((".BR -", ".B -", ".BR \\-", ".B \\-"))
