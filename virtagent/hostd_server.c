@@ -32,6 +32,7 @@
 #include "virtagent/hostd_server.h"
 #include "virtagent/hostd_stream.h"
 #include "virtagent/http_server.h"
+#include "virtagent/rpc_server.h"
 
 #define LOCAL_CONNECTIONS_MAX 256u
 #define GUEST_CONNECTIONS_MAX 2048u
@@ -161,24 +162,20 @@ static int busy(struct buf *out)
 static int handle_rpc(struct http_request *rq, void *context)
 {
 	struct hostd_server *s = context;
-	const struct va_caller *caller = http_request_caller(rq);
-	const struct buf *body = http_request_body(rq);
-	CLEANUP_BUF struct buf out = BUF_INIT(2 * VA_XML_MAX);
+	const char *guest = http_request_caller(rq)->guest;
+	CLEANUP_BUF struct buf out = BUF_INIT(VA_XML_MAX);
 	const struct va_call tmpl = {
 		.server = (struct va_server *)s,
-		.caller = caller,
-		.cancel_fd = http_request_cancel_fd(rq),
 		.context = &s->context,
 	};
 	int err;
 
-	if (begin_call(s, caller->guest)) {
-		err = codec_dispatch(s->registry, buf_data(body), buf_len(body),
-				     &tmpl, &out);
-		end_call(s, caller->guest);
-	} else {
-		err = busy(&out);
+	if (begin_call(s, guest)) {
+		err = rpc_serve(rq, s->registry, &tmpl);
+		end_call(s, guest);
+		return err;
 	}
+	err = busy(&out);
 	if (err < 0)
 		return err;
 	return http_respond(rq, 200, "text/xml; charset=utf-8", buf_data(&out),
@@ -193,8 +190,7 @@ static int handle_events(struct http_request *rq, void *context)
 }
 
 static const struct http_route routes[] = {
-	{ .method = "POST", .path = "/RPC2", .body = HTTP_BODY_BUFFER,
-	  .max_body = VA_XML_MAX, .handle = handle_rpc },
+	RPC_ROUTE(handle_rpc),
 	{ .method = "GET", .path = "/events", .body = HTTP_BODY_NONE,
 	  .handle = handle_events },
 };

@@ -7,20 +7,7 @@
  * (a body that is too long, a file that cannot be written) goes out on the bare
  * socket.  Nothing is ever suspended: that hangs in this mode of the library.
  *
- * The cancel fd.  Each connection has an epoll instance that holds its socket,
- * watched for the peer's closing only, and the server's stop eventfd.  It is
- * readable, for good, once either happened; a handler polls it beside whatever
- * it waits for, and no thread has to watch on its behalf.  (A client that closes
- * its sending side counts as gone, as with most HTTP servers.)
- *
- * Deadlines.  The library's own timeout is one of inactivity, so a client that
- * drips bytes is never dropped by it.  A reaper thread shuts sockets down that
- * have not delivered a whole request head (or buffered body) in time: the
- * request's time for a fresh connection, the idle time for a kept one.  It
- * sleeps for ever while there are no connections, and wakes no more often than
- * once per request time otherwise, so that starting a deadline never has to
- * wake it.  When all places are taken, the connection that has waited longest
- * without a request makes room.
+ * Places, deadlines and the cancel fd are http_conn.c's.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -29,14 +16,11 @@
 #include "virtagent/http_server.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <microhttpd.h>
@@ -44,6 +28,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/str.h"
+#include "virtagent/http_conn.h"
 #include "virtagent/http_request.h"
 
 #define HEADERS_MAX 16
@@ -88,17 +73,8 @@ struct upgrade {
 };
 
 struct conn {
-	struct conn *next, **prev;
+	struct http_conn base;
 	struct http_server *server;
-	int fd; /* the library's */
-	int cancel_fd;
-	struct va_caller caller;
-	char *guest;
-	bool evicted;  /* shut down, not counted any more */
-	bool busy;     /* a request is being handled */
-	bool upgraded; /* another protocol runs on it */
-	uint64_t since;	   /* when it became idle */
-	uint64_t deadline; /* CLOCK_NEVER = none */
 	struct upgrade upgrade;
 	struct http_request rq;
 };
@@ -106,32 +82,10 @@ struct conn {
 struct http_server {
 	struct http_config cfg;
 	struct MHD_Daemon *daemon;
-	int stop_fd; /* eventfd, readable from http_server_free() on */
-	uint64_t request_ns, idle_ns;
-
-	pthread_mutex_t lock;
-	pthread_cond_t changed; /* for the reaper, and for free() */
-	struct conn *conns;
-	unsigned count;	   /* of those not evicted */
-	unsigned alive;	   /* of all; evicted ones take a moment to go */
-	unsigned alive_max;
-	unsigned upgraded; /* sessions running */
-	bool stopping;
-	uint64_t next_wake; /* the reaper's */
-	pthread_t reaper;
+	struct http_conns conns;
 };
 
 /* --- connections --------------------------------------------------------- */
-
-static void conn_unlink(struct conn *c)
-{
-	if (c->next)
-		c->next->prev = c->prev;
-	*c->prev = c->next;
-	c->server->alive--;
-	if (!c->evicted)
-		c->server->count--;
-}
 
 static void request_reset(struct http_request *rq)
 {
@@ -150,144 +104,26 @@ static void request_reset(struct http_request *rq)
 
 static void conn_free(struct conn *c)
 {
-	/* The client left before its 101. */
-	if (c->upgrade.run)
-		c->upgrade.run(c->upgrade.arg, -1, NULL, 0);
 	request_reset(&c->rq);
-	if (c->cancel_fd >= 0)
-		close(c->cancel_fd);
-	free(c->guest);
+	http_conn_done(&c->base);
 	free(c);
-}
-
-static int conn_watch(struct conn *c)
-{
-	struct epoll_event gone = { .events = EPOLLRDHUP };
-	struct epoll_event stop = { .events = EPOLLIN };
-
-	c->cancel_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (c->cancel_fd < 0 ||
-	    epoll_ctl(c->cancel_fd, EPOLL_CTL_ADD, c->fd, &gone) < 0 ||
-	    epoll_ctl(c->cancel_fd, EPOLL_CTL_ADD, c->server->stop_fd, &stop) < 0)
-		return -errno;
-	return 0;
-}
-
-static struct conn *conn_new(struct http_server *s, int fd,
-			     const struct va_caller *caller)
-{
-	struct conn *c = calloc(1, sizeof(*c));
-
-	if (!c)
-		return NULL;
-	c->server = s;
-	c->fd = fd;
-	c->cancel_fd = -1;
-	c->caller = *caller;
-	if (caller->guest)
-		c->guest = strdup(caller->guest);
-	c->caller.guest = c->guest;
-	if ((caller->guest && !c->guest) || conn_watch(c) < 0) {
-		conn_free(c);
-		return NULL;
-	}
-	return c;
-}
-
-/* Shuts the socket down; its thread then ends.  Under the lock, where the
- * descriptor is certain to be the connection's still. */
-static void conn_evict(struct conn *c)
-{
-	if (c->evicted)
-		return;
-	c->evicted = true;
-	c->server->count--;
-	shutdown(c->fd, SHUT_RDWR);
-}
-
-static bool same_guest(const struct conn *c, const char *guest)
-{
-	if (!c->guest || !guest)
-		return !c->guest && !guest;
-	return strcmp(c->guest, guest) == 0;
-}
-
-/* Makes sure that there is a place, for this guest and at all. */
-static int make_room(struct http_server *s, const char *guest)
-{
-	if (s->alive >= s->alive_max)
-		return -EMFILE;
-	for (int of_guest = 1; of_guest >= 0; of_guest--) {
-		unsigned limit = of_guest ? s->cfg.max_per_guest :
-					    s->cfg.max_connections;
-		struct conn *oldest = NULL;
-		unsigned n = 0;
-
-		if (limit == 0 || (of_guest && !guest))
-			continue;
-		for (struct conn *c = s->conns; c; c = c->next) {
-			if (c->evicted || (of_guest && !same_guest(c, guest)))
-				continue;
-			n++;
-			if (!c->busy && (!oldest || c->since < oldest->since))
-				oldest = c;
-		}
-		if (n < limit)
-			continue;
-		if (!oldest)
-			return -EMFILE;
-		conn_evict(oldest);
-	}
-	return 0;
-}
-
-/* What the reaper should see next; c->server->lock is held. */
-static void conn_set(struct conn *c, bool busy, uint64_t delta_ns)
-{
-	struct http_server *s = c->server;
-
-	c->busy = busy;
-	c->deadline = CLOCK_NEVER;
-	if (delta_ns != CLOCK_NEVER) {
-		c->since = clock_now();
-		c->deadline = c->since + delta_ns;
-	}
-	if (c->deadline < s->next_wake && s->next_wake == CLOCK_NEVER)
-		pthread_cond_broadcast(&s->changed);
-}
-
-static void conn_state(struct conn *c, bool busy, uint64_t delta_ns)
-{
-	pthread_mutex_lock(&c->server->lock);
-	conn_set(c, busy, delta_ns);
-	pthread_mutex_unlock(&c->server->lock);
 }
 
 int http_server_adopt(struct http_server *s, int fd,
 		      const struct va_caller *caller)
 {
-	struct conn *c = conn_new(s, fd, caller);
+	struct conn *c = calloc(1, sizeof(*c));
 	struct sockaddr addr = { .sa_family = AF_UNIX };
-	int r = c ? 0 : -ENOMEM;
+	int r = c ? http_conn_init(&c->base, &s->conns, fd, caller) : -ENOMEM;
 
 	if (r == 0) {
-		pthread_mutex_lock(&s->lock);
-		r = s->stopping ? -ESHUTDOWN : make_room(s, caller->guest);
-		if (r == 0) {
-			c->next = s->conns;
-			c->prev = &s->conns;
-			if (c->next)
-				c->next->prev = &c->next;
-			s->conns = c;
-			s->count++;
-			s->alive++;
-			conn_set(c, false, s->request_ns);
-		}
-		pthread_mutex_unlock(&s->lock);
+		c->server = s;
+		r = http_conn_enlist(&c->base);
+		if (r < 0)
+			http_conn_done(&c->base);
 	}
 	if (r < 0) {
-		if (c)
-			conn_free(c);
+		free(c);
 		close(fd);
 		return r;
 	}
@@ -300,13 +136,7 @@ int http_server_adopt(struct http_server *s, int fd,
 
 unsigned http_server_connections(const struct http_server *s)
 {
-	struct http_server *w = (struct http_server *)(uintptr_t)s;
-	unsigned n;
-
-	pthread_mutex_lock(&w->lock);
-	n = w->count;
-	pthread_mutex_unlock(&w->lock);
-	return n;
+	return http_conns_count(&s->conns);
 }
 
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
@@ -314,64 +144,17 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 {
 	const union MHD_ConnectionInfo *info;
 	struct http_server *s = cls;
-	struct conn *c;
+	struct conn *c = *context;
 
-	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-		c = *context;
-		if (!c)
-			return;
-		pthread_mutex_lock(&s->lock);
-		conn_unlink(c);
-		pthread_mutex_unlock(&s->lock);
+	if (what != MHD_CONNECTION_NOTIFY_CLOSED) {
+		info = MHD_get_connection_info(mhd,
+					       MHD_CONNECTION_INFO_CONNECTION_FD);
+		*context = info ? http_conn_find(&s->conns, info->connect_fd) :
+				  NULL;
+	} else if (c) {
+		http_conn_unlist(&c->base);
 		conn_free(c);
-		return;
 	}
-	info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-	pthread_mutex_lock(&s->lock);
-	for (c = s->conns; c && (!info || c->fd != info->connect_fd);)
-		c = c->next;
-	pthread_mutex_unlock(&s->lock);
-	*context = c;
-}
-
-/* --- the reaper ---------------------------------------------------------- */
-
-static uint64_t reap(struct http_server *s)
-{
-	uint64_t now = clock_now(), next = CLOCK_NEVER;
-
-	for (struct conn *c = s->conns; c; c = c->next) {
-		if (c->evicted)
-			continue;
-		if (c->deadline <= now)
-			conn_evict(c);
-		else if (c->deadline < next)
-			next = c->deadline;
-	}
-	if (s->conns && next > now + s->request_ns)
-		next = now + s->request_ns;
-	return next;
-}
-
-static void *reaper_main(void *arg)
-{
-	struct http_server *s = arg;
-
-	pthread_mutex_lock(&s->lock);
-	while (!s->stopping) {
-		struct timespec ts;
-
-		s->next_wake = reap(s);
-		if (s->next_wake == CLOCK_NEVER) {
-			pthread_cond_wait(&s->changed, &s->lock);
-			continue;
-		}
-		ts.tv_sec = (time_t)(s->next_wake / NSEC_PER_SEC);
-		ts.tv_nsec = (long)(s->next_wake % NSEC_PER_SEC);
-		pthread_cond_timedwait(&s->changed, &s->lock, &ts);
-	}
-	pthread_mutex_unlock(&s->lock);
-	return NULL;
 }
 
 /* --- requests ------------------------------------------------------------ */
@@ -408,7 +191,7 @@ const char *http_request_header(const struct http_request *rq, const char *name)
 
 const struct va_caller *http_request_caller(const struct http_request *rq)
 {
-	return &rq->conn->caller;
+	return &rq->conn->base.caller;
 }
 
 const struct buf *http_request_body(const struct http_request *rq)
@@ -423,12 +206,12 @@ int64_t http_request_length(const struct http_request *rq)
 
 int http_request_cancel_fd(const struct http_request *rq)
 {
-	return rq->conn->cancel_fd;
+	return rq->conn->base.cancel_fd;
 }
 
 int http_request_stop_fd(const struct http_request *rq)
 {
-	return rq->conn->server->stop_fd;
+	return rq->conn->server->conns.stop_fd;
 }
 
 void http_request_set_data(struct http_request *rq, void *data,
@@ -610,27 +393,12 @@ static void on_upgrade(void *cls, struct MHD_Connection *mhd, void *con_cls,
 		       struct MHD_UpgradeResponseHandle *handle)
 {
 	struct conn *c = cls;
-	struct http_server *s = c->server;
-	struct upgrade up = c->upgrade;
 
-	c->upgrade = (struct upgrade){ NULL, NULL };
-	pthread_mutex_lock(&s->lock);
-	s->upgraded++;
-	c->upgraded = true;
-	conn_set(c, true, CLOCK_NEVER);
-	if (s->stopping)
-		shutdown(fd, SHUT_RDWR);
-	pthread_mutex_unlock(&s->lock);
-
-	up.run(up.arg, fd, extra, extra_len);
+	http_conn_upgrade_begins(&c->base);
+	c->upgrade.run(c->upgrade.arg, fd, extra, extra_len);
 	/* The peer must not wait for the library to get round to closing. */
 	shutdown(fd, SHUT_RDWR);
-
-	pthread_mutex_lock(&s->lock);
-	s->upgraded--;
-	c->upgraded = false;
-	pthread_cond_broadcast(&s->changed);
-	pthread_mutex_unlock(&s->lock);
+	http_conn_upgrade_ended(&c->base);
 	MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
 }
 
@@ -793,9 +561,9 @@ static enum MHD_Result begin(struct http_request *rq, const char *method)
 	if (rq->has_body && !rq->answered && route_request(rq) < 0)
 		return MHD_NO;
 	if (rq->has_body && !rq->answered)
-		wait = rq->route->body == HTTP_BODY_STREAM ? s->idle_ns :
-							      s->request_ns;
-	conn_state(rq->conn, true, wait);
+		wait = rq->route->body == HTTP_BODY_STREAM ?
+			       s->conns.idle_ns : s->conns.request_ns;
+	http_conn_state(&rq->conn->base, true, wait);
 	return MHD_YES;
 }
 
@@ -806,7 +574,8 @@ static enum MHD_Result take_piece(struct http_request *rq, const char *data,
 
 	rq->in_piece = true;
 	if (rq->route->body == HTTP_BODY_STREAM) {
-		conn_state(rq->conn, true, rq->conn->server->idle_ns);
+		http_conn_state(&rq->conn->base, true,
+				rq->conn->server->conns.idle_ns);
 		r = rq->route->piece ? rq->route->piece(rq, data, n) : 0;
 	} else {
 		r = buf_put(&rq->body, data, n);
@@ -820,7 +589,7 @@ static enum MHD_Result take_piece(struct http_request *rq, const char *data,
 	if (!rq->answered)
 		return MHD_YES;
 	rq->phase = PHASE_DONE;
-	http_answer_raw(rq->conn->fd, rq->raw.status,
+	http_answer_raw(rq->conn->base.fd, rq->raw.status,
 			rq->raw.type ? rq->raw.type : "text/plain",
 			buf_data(&rq->raw.body), buf_len(&rq->raw.body));
 	return MHD_NO;
@@ -848,7 +617,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd,
 	if (rq->answered)
 		return MHD_YES;
 	if (rq->has_body)
-		conn_state(rq->conn, true, CLOCK_NEVER);
+		http_conn_state(&rq->conn->base, true, CLOCK_NEVER);
 	if (rq->route->body != HTTP_BODY_STREAM)
 		r = rq->route->handle(rq, rq->conn->server->cfg.context);
 	else if (rq->route->end)
@@ -868,11 +637,10 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
 	c = rq->conn;
 	if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK && rq->has_body &&
 	    rq->phase == PHASE_BODY)
-		http_linger(c->fd);
+		http_linger(c->base.fd);
 	request_reset(rq);
 	*con_cls = NULL;
-	if (!c->upgraded)
-		conn_state(c, false, c->server->idle_ns);
+	http_conn_state(&c->base, false, c->server->conns.idle_ns);
 }
 
 /* The library speaks of TCP options that a unix socket does not have, three
@@ -912,93 +680,52 @@ static struct MHD_Daemon *start_daemon(struct http_server *s)
 		MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
 		MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL,
 		/* Never reached: at its limit the library loses a lock. */
-		MHD_OPTION_CONNECTION_LIMIT, 2 * s->alive_max,
+		MHD_OPTION_CONNECTION_LIMIT, 2 * s->conns.alive_max,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)VA_HTTP_POOL,
 		MHD_OPTION_CONNECTION_TIMEOUT, 0u,
 		MHD_OPTION_THREAD_STACK_SIZE, (size_t)VA_HTTP_STACK,
 		MHD_OPTION_END);
 }
 
-static int start_reaper(struct http_server *s)
-{
-	pthread_attr_t attr;
-	int r;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 64 << 10);
-	r = pthread_create(&s->reaper, &attr, reaper_main, s);
-	pthread_attr_destroy(&attr);
-	return -r;
-}
-
-static void server_done(struct http_server *s)
-{
-	if (s->stop_fd >= 0)
-		close(s->stop_fd);
-	pthread_cond_destroy(&s->changed);
-	pthread_mutex_destroy(&s->lock);
-	free(s);
-}
-
 struct http_server *http_server_new(const struct http_config *cfg)
 {
 	struct http_server *s = calloc(1, sizeof(*s));
-	pthread_condattr_t attr;
-	unsigned seconds = cfg->request_timeout_s ? cfg->request_timeout_s :
-						    VA_HTTP_REQUEST_S;
+	int r;
 
 	if (!s)
 		return NULL;
 	s->cfg = *cfg;
 	if (!s->cfg.max_connections)
 		s->cfg.max_connections = VA_HTTP_CONNECTIONS_MAX;
-	s->alive_max = s->cfg.max_connections * 4 + 64;
-	s->request_ns = (uint64_t)(seconds * clock_scale() * 1e9);
-	s->idle_ns = (uint64_t)(VA_HTTP_IDLE_S * clock_scale() * 1e9);
-	s->next_wake = CLOCK_NEVER;
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->changed, &attr);
-	pthread_condattr_destroy(&attr);
-	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->stop_fd >= 0)
+	if (!s->cfg.request_timeout_s)
+		s->cfg.request_timeout_s = VA_HTTP_REQUEST_S;
+	r = http_conns_init(&s->conns, s->cfg.max_connections,
+			    s->cfg.max_per_guest, s->cfg.request_timeout_s);
+	if (r == 0)
 		s->daemon = start_daemon(s);
-	if (!s->daemon || start_reaper(s) < 0) {
-		if (s->daemon)
-			MHD_stop_daemon(s->daemon);
-		server_done(s);
-		return NULL;
+	if (s->daemon)
+		return s;
+	if (r == 0) {
+		http_conns_stop(&s->conns);
+		http_conns_done(&s->conns);
 	}
-	return s;
+	free(s);
+	return NULL;
 }
 
 void http_server_free(struct http_server *s)
 {
-	uint64_t one = 1;
-
 	if (!s)
 		return;
-	if (write(s->stop_fd, &one, sizeof(one)) < 0)
-		log_debug("http: stop: %s", strerror(errno));
-	pthread_mutex_lock(&s->lock);
-	s->stopping = true;
-	pthread_cond_broadcast(&s->changed);
-	for (struct conn *c = s->conns; c; c = c->next) {
-		if (c->upgraded)
-			shutdown(c->fd, SHUT_RDWR);
-	}
 	/* The library must not be stopped while another protocol runs. */
-	while (s->upgraded)
-		pthread_cond_wait(&s->changed, &s->lock);
-	pthread_mutex_unlock(&s->lock);
-	pthread_join(s->reaper, NULL);
+	http_conns_stop(&s->conns);
 	MHD_stop_daemon(s->daemon);
-	while (s->conns) { /* those the library never took up */
-		struct conn *c = s->conns;
+	while (s->conns.list) { /* those the library never took up */
+		struct conn *c = (struct conn *)s->conns.list;
 
-		conn_unlink(c);
+		http_conn_unlist(&c->base);
 		conn_free(c);
 	}
-	server_done(s);
+	http_conns_done(&s->conns);
+	free(s);
 }
