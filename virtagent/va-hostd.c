@@ -277,60 +277,6 @@ static void on_term(int signo, void *arg)
 	loop_stop(d->h.loop);
 }
 
-/* --- guests ------------------------------------------------------------- */
-
-static bool stopping(const struct hostd *h, const char *id)
-{
-	for (const struct guest *g = h->guests; g; g = g->next) {
-		if (g->stopping && strcmp(g->spec.id, id) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void start_guest(struct hostd *h, const struct guest_spec *spec)
-{
-	struct guest *g;
-	char err[512];
-
-	/* One of that name is still ending; it calls us again. */
-	if (stopping(h, spec->id))
-		return;
-	g = guest_new(h, spec, err, sizeof(err));
-	if (!g) {
-		log_error("guest %s: %s", spec->name, err);
-		return;
-	}
-	g->wanted = true;
-	g->next = h->guests;
-	h->guests = g;
-	h->nguests++;
-}
-
-void hostd_sync_guests(struct hostd *h)
-{
-	for (struct guest *g = h->guests; g; g = g->next)
-		g->wanted = false;
-	for (size_t i = 0; i < h->conf.nguests; i++) {
-		struct guest *g = guest_find(h, h->conf.guests[i].name);
-
-		if (g && guest_spec_same(&g->spec, &h->conf.guests[i]))
-			g->wanted = true;
-	}
-	/* guest_stop() may free the guest at once. */
-again:
-	for (struct guest *g = h->guests; g; g = g->next) {
-		if (!g->wanted && !g->stopping) {
-			guest_stop(g);
-			goto again;
-		}
-	}
-	for (size_t i = 0; i < h->conf.nguests; i++) {
-		if (!guest_find(h, h->conf.guests[i].name))
-			start_guest(h, &h->conf.guests[i]);
-	}
-}
-
 /* --- start and end ------------------------------------------------------ */
 
 /* Each guest costs some descriptors here. */
