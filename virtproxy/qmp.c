@@ -11,8 +11,8 @@
  *	VSERPORT_CHANGE	the guest opened or closed a port.
  *
  * Messages are JSON objects, one per line.  Of each, only members with a string
- * value are looked at, found by a scanner that does not recurse.  The other end
- * is QEMU, which a hostile guest may have taken over: lines are bounded.
+ * value are looked at.  The other end is QEMU, which a hostile guest may have
+ * taken over: lines are bounded.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -29,6 +29,7 @@
 #include "common/clock.h"
 #include "common/sock.h"
 #include "virtproxy/endpoint.h"
+#include "virtproxy/json_member.h"
 
 #define QMP_LINE_MAX 65536u
 #define QMP_RETRY (2 * NSEC_PER_SEC)
@@ -44,64 +45,6 @@ struct vp_qmp {
 	struct buf in;
 	bool complained;
 };
-
-/* Behind the string that starts at p (a quote); NULL when it has no end. */
-static const char *skip_string(const char *p)
-{
-	for (p++; *p && *p != '"'; p++)
-		if (*p == '\\' && p[1])
-			p++;
-	return *p ? p + 1 : NULL;
-}
-
-/* Copies the string at p without its quotes; escapes are left as they are. */
-static void copy_string(const char *p, const char *end, char *to, size_t size)
-{
-	size_t n = (size_t)(end - p) - 2;
-
-	if (n >= size)
-		n = size - 1;
-	memcpy(to, p + 1, n);
-	to[n] = 0;
-}
-
-/*
- * The string value of a member "key" at the given depth of the object text
- * (1 = of the message itself).  False when there is none.
- */
-static bool find_member(const char *text, int depth, const char *key, char *to,
-			size_t size)
-{
-	char name[32];
-	int level = 0;
-
-	for (const char *p = text; p && *p; p++) {
-		const char *end;
-
-		if (*p == '{' || *p == '[')
-			level++;
-		else if (*p == '}' || *p == ']')
-			level--;
-		if (*p != '"')
-			continue;
-		end = skip_string(p);
-		if (!end)
-			return false;
-		copy_string(p, end, name, sizeof(name));
-		p = end;
-		p += strspn(p, " \t");
-		if (*p == ':' && level == depth && strcmp(name, key) == 0) {
-			p++;
-			p += strspn(p, " \t");
-			end = *p == '"' ? skip_string(p) : NULL;
-			if (end)
-				copy_string(p, end, to, size);
-			return end != NULL;
-		}
-		p--; /* the loop looks at what follows the string */
-	}
-	return false;
-}
 
 static void ask(struct vp_qmp *q, const char *what)
 {
@@ -144,12 +87,12 @@ static void take_line(struct vp_qmp *q, const char *line)
 {
 	char word[64];
 
-	if (find_member(line, 1, "event", word, sizeof(word))) {
+	if (json_member(line, 1, "event", word, sizeof(word))) {
 		log_debug("%s: QMP: %s", q->ep->label, word);
 		for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
 			if (strcmp(word, hints[i].event) == 0)
 				hints[i].fn(q);
-	} else if (find_member(line, 2, "status", word, sizeof(word))) {
+	} else if (json_member(line, 2, "status", word, sizeof(word))) {
 		/* The answer to query-status. */
 		q->ep->vm_paused = strcmp(word, "running") != 0;
 		if (strcmp(word, "postmigrate") == 0 ||
