@@ -73,9 +73,13 @@ static int capabilities(struct va_call *call, struct va_value **ret)
 	struct guest_context *ctx = guest_context(call);
 	CLEANUP_VALUE struct va_value *s = va_struct();
 	struct va_value *features = va_struct();
+	static const char *const power[] = { "halt", "powerdown", "reboot", "suspend" };
 	int r = 0;
 
 	guest_set(features, "spawner", va_bool(spawn_available(ctx->spawn)), &r);
+	for (size_t i = 0; i < sizeof(power) / sizeof(power[0]); i++)
+		guest_set(features, power[i], va_bool(guest_power_possible(power[i])),
+			  &r);
 	guest_set(s, "side", va_string("guest"), &r);
 	guest_set(s, "version", va_string(PACKAGE_VERSION), &r);
 	guest_set(s, "protocol", va_int(GUEST_PROTOCOL), &r);

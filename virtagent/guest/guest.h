@@ -88,6 +88,8 @@ int guest_read_dmesg(struct va_call *call, size_t max, char **ret, size_t *len,
 
 /* Starts a halt, powerdown or reboot that begins after the reply has left. */
 int guest_power(struct va_call *call, const char *mode, const char **ret_mode);
+/* Has this guest what it takes to halt, powerdown, reboot, suspend? */
+bool guest_power_possible(const char *word);
 
 /* {version, methods} of the original, or the whole of guest.capabilities. */
 int guest_original_capabilities(struct va_call *call, struct va_value **ret);

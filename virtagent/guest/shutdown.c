@@ -1,9 +1,11 @@
 /*
- * shutdown.c - guest.shutdown: halt, power down, reboot
+ * shutdown.c - guest.shutdown: halt, power down, reboot, suspend
  *
  * The system's own program does it, started by the spawner after a delay, so
  * that the acknowledgement has left the guest; it outlives the agent.  What is
- * missing is noticed before anything is acknowledged.
+ * missing is noticed before anything is acknowledged.  Suspend to RAM is the
+ * kernel's own (/sys/power/state), or systemd's where that runs, which then
+ * tells the system's services.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -13,15 +15,23 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "virtagent/guest/guest.h"
+#include "virtagent/guest/procfs.h"
 
 /* Between the acknowledgement and the act: a reply takes milliseconds, at 115200
  * baud behind a full queue less than this. */
 #define POWER_DELAY_NS NSEC_PER_SEC
 #define POWER_WAIT_NS (3 * NSEC_PER_SEC)
 #define POWER_MESSAGE "virtagent: asked for by the host"
+#define POWER_DELAY_MAX_S (24 * 3600)
+#define POWER_MESSAGE_MAX 200u
 
 static const struct {
 	const char *word; /* as callers say it */
@@ -36,12 +46,19 @@ static const struct {
 	{ "reboot", "reboot", "-r", "/sbin/reboot" },
 };
 
-static int start(struct va_call *call, const char *const *argv)
+/* What the caller wants beside the mode. */
+struct power {
+	uint64_t delay_ns;
+	const char *message;
+};
+
+static int start(struct va_call *call, const char *const *argv,
+		 const struct power *p)
 {
 	struct guest_context *ctx = guest_context(call);
 	struct spawn_request rq = {
 		.argv = argv, .fds = { -1, -1, -1 }, .flags = SPAWN_KEEP,
-		.delay_ns = POWER_DELAY_NS,
+		.delay_ns = POWER_DELAY_NS + p->delay_ns,
 	};
 	struct spawn_job *job;
 	int r = spawn_start(ctx->spawn, &rq, call->cancel_fd, POWER_WAIT_NS, &job);
@@ -53,11 +70,78 @@ static int start(struct va_call *call, const char *const *argv)
 	return 0;
 }
 
-int guest_power(struct va_call *call, const char *mode, const char **ret_mode)
+static bool systemd_runs(void)
 {
-	const char *argv[] = { "/sbin/shutdown", NULL, "+0", POWER_MESSAGE, NULL };
+	return access("/run/systemd/system", F_OK) == 0 &&
+	       access("/bin/systemctl", X_OK) == 0;
+}
+
+bool guest_power_possible(const char *word)
+{
+	char states[64];
+
+	if (strcmp(word, "suspend") == 0)
+		return procfs_line(AT_FDCWD, "/sys/power/state", states,
+				   sizeof(states)) == 0 &&
+		       strstr(states, "mem") != NULL;
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+		if (strcmp(word, modes[i].word) == 0)
+			return access("/sbin/shutdown", X_OK) == 0 ||
+			       access(modes[i].program, X_OK) == 0;
+	return false;
+}
+
+/* Writes to /sys/power/state, which returns when the guest is awake again. */
+static void *suspend_thread(void *arg)
+{
+	uint64_t *delay = arg;
+	struct timespec ts = { (time_t)(*delay / NSEC_PER_SEC),
+			       (long)(*delay % NSEC_PER_SEC) };
+	CLEANUP_CLOSE int fd = -1;
+
+	free(delay);
+	nanosleep(&ts, NULL);
+	fd = open("/sys/power/state", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "mem", 3) < 0)
+		log_warning("the guest was not suspended: %s", strerror(errno));
+	return NULL;
+}
+
+static int suspend(struct va_call *call, const struct power *p)
+{
+	static const char *const argv[] = { "/bin/systemctl", "suspend", NULL };
+	uint64_t *delay;
+	pthread_t thread;
+
+	if (!guest_power_possible("suspend"))
+		return va_fail(call, ENOTSUP,
+			       "%s: this guest cannot be suspended to RAM "
+			       "(/sys/power/state offers no \"mem\")",
+			       call->method->name);
+	if (systemd_runs())
+		return start(call, argv, p);
+	delay = malloc(sizeof(*delay));
+	if (!delay)
+		return -ENOMEM;
+	*delay = POWER_DELAY_NS + p->delay_ns;
+	if (pthread_create(&thread, NULL, suspend_thread, delay) != 0) {
+		free(delay);
+		return -EAGAIN;
+	}
+	pthread_detach(thread);
+	return 0;
+}
+
+static int power(struct va_call *call, const char *mode, const struct power *p,
+		 const char **ret_mode)
+{
+	const char *argv[] = { "/sbin/shutdown", NULL, "+0", p->message, NULL };
 	char shown[64];
 
+	if (strcmp(mode, "suspend") == 0) {
+		*ret_mode = "suspend";
+		return suspend(call, p);
+	}
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
 		if (strcmp(mode, modes[i].word) != 0)
 			continue;
@@ -73,27 +157,47 @@ int guest_power(struct va_call *call, const char *mode, const char **ret_mode)
 				       "/sbin/shutdown nor %s",
 				       call->method->name, argv[0]);
 		log_info("%s was asked for: running %s", modes[i].mode, argv[0]);
-		return start(call, argv);
+		return start(call, argv, p);
 	}
 	return va_fail(call, EINVAL, "%s: \"%s\" is not one of halt, powerdown, "
-		       "reboot", call->method->name,
+		       "reboot, suspend", call->method->name,
 		       log_escape(shown, sizeof(shown), mode, strlen(mode)));
+}
+
+int guest_power(struct va_call *call, const char *mode, const char **ret_mode)
+{
+	static const struct power plain = { 0, POWER_MESSAGE };
+
+	return power(call, mode, &plain, ret_mode);
 }
 
 static int shutdown_guest(struct va_call *call, struct va_value **ret)
 {
+	struct power p = { 0, POWER_MESSAGE };
 	CLEANUP_VALUE struct va_value *s = NULL;
-	const char *mode, *done;
+	const char *mode, *done = "";
+	int64_t delay;
 	int r = va_arg_string(call, 0, "powerdown", &mode);
 
 	if (r == 0)
-		r = guest_power(call, mode, &done);
+		r = va_arg_int(call, 1, 0, 0, POWER_DELAY_MAX_S, &delay);
+	if (r == 0)
+		r = va_arg_string(call, 2, POWER_MESSAGE, &p.message);
+	if (r < 0)
+		return r;
+	if (strlen(p.message) > POWER_MESSAGE_MAX || p.message[0] == '-')
+		return va_fail(call, EINVAL,
+			       "%s: a message has at most %u bytes (not %zu) and does "
+			       "not begin with a dash", call->method->name,
+			       POWER_MESSAGE_MAX, strlen(p.message));
+	p.delay_ns = (uint64_t)delay * NSEC_PER_SEC;
+	r = power(call, mode, &p, &done);
 	if (r < 0)
 		return r;
 	s = va_struct();
 	guest_set(s, "mode", va_string(done), &r);
-	guest_set(s, "delay_ms", va_int((int64_t)(POWER_DELAY_NS / NSEC_PER_MSEC)),
-		  &r);
+	guest_set(s, "delay_ms",
+		  va_int((int64_t)((POWER_DELAY_NS + p.delay_ns) / NSEC_PER_MSEC)), &r);
 	if (r == 0)
 		*ret = take_ptr(s);
 	return r;
@@ -102,14 +206,18 @@ static int shutdown_guest(struct va_call *call, struct va_value **ret)
 static const struct va_method rows[] = {
 	{
 		.name = "guest.shutdown",
-		.signature = "S:|s",
-		.args = "[halt|powerdown|reboot]",
+		.signature = "S:|sis",
+		.args = "[halt|powerdown|reboot|suspend [DELAY_S [MESSAGE]]]",
 		.cls = VA_CLASS_POWER,
 		.fn = shutdown_guest,
-		.help = "Shuts the guest down, in order; default powerdown.",
-		.doc = "\"shutdown\" and \"poweroff\" are taken for powerdown.  "
-		       "Answers before it acts, with a struct: mode, delay_ms (how "
-		       "long until shutdown(8) is run).",
+		.help = "Shuts the guest down, in order, or suspends it; default "
+			"powerdown.",
+		.doc = "\"shutdown\" and \"poweroff\" are taken for powerdown; "
+		       "suspend is to RAM.  Answers before it acts, with a struct: "
+		       "mode, delay_ms (how long until it acts).  MESSAGE is shown "
+		       "to logged-in users where shutdown(8) is there.  What the "
+		       "guest cannot do is refused with the reason; "
+		       "guest.capabilities says it beforehand.",
 	},
 };
 
