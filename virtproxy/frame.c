@@ -60,12 +60,14 @@ static size_t put_head(uint8_t *h, const struct vp_frame *f)
 	if (f->type < VP_T_SEQUENCED) {
 		put_le32(h + 7, f->tag);
 		put_le32(h + 11, f->ack);
+		put_le32(h + 15, f->ack_chain);
 		return VP_CONTROL_HEAD;
 	}
 	put_le32(h + 7, f->seq);
 	put_le32(h + 11, f->ack);
-	put_le32(h + 15, f->chain);
-	put_le32(h + 19, f->stream);
+	put_le32(h + 15, f->ack_chain);
+	put_le32(h + 19, f->chain);
+	put_le32(h + 23, f->stream);
 	return VP_SERIAL_HEAD;
 }
 
@@ -96,8 +98,8 @@ static void seal(uint8_t *slot, uint32_t seed)
 {
 	uint32_t crc = crc32c(seed, slot + 2, VP_RAW_HEAD - 6);
 
-	put_le32(slot + 44, crc);
-	put_le32(slot + VP_RAW_HEAD + get_le32(slot + 28), ~crc);
+	put_le32(slot + 48, crc);
+	put_le32(slot + VP_RAW_HEAD + get_le32(slot + 32), ~crc);
 }
 
 void vp_raw_make(uint8_t *slot, struct vp_frame *f, uint32_t seed)
@@ -109,25 +111,28 @@ void vp_raw_make(uint8_t *slot, struct vp_frame *f, uint32_t seed)
 	slot[2] = f->vr;
 	slot[3] = 0;
 	put_le32(slot + 4, f->ack);
-	put_le32(slot + 8, f->epoch);
-	put_le32(slot + 12, f->chain);
-	put_le32(slot + 16, f->seq);
-	put_le32(slot + 20, f->stream);
-	slot[24] = f->type;
-	slot[25] = f->flags;
-	put_le16(slot + 26, 0);
-	put_le32(slot + 28, (uint32_t)f->len);
-	put_le64(slot + 32, f->time);
-	put_le32(slot + 40, crc32c(0, slot + VP_RAW_HEAD, summed));
+	put_le32(slot + 8, f->ack_chain);
+	put_le32(slot + 12, f->epoch);
+	put_le32(slot + 16, f->chain);
+	put_le32(slot + 20, f->seq);
+	put_le32(slot + 24, f->stream);
+	slot[28] = f->type;
+	slot[29] = f->flags;
+	put_le16(slot + 30, 0);
+	put_le32(slot + 32, (uint32_t)f->len);
+	put_le64(slot + 36, f->time);
+	put_le32(slot + 44, crc32c(0, slot + VP_RAW_HEAD, summed));
 	seal(slot, seed);
 	f->raw = true;
 	f->chained = slot + VP_RAW_CHAINED_AT;
 }
 
-void vp_raw_stamp(uint8_t *slot, uint32_t ack, uint32_t seed)
+void vp_raw_stamp(uint8_t *slot, uint32_t ack, uint32_t ack_chain,
+		  uint32_t seed)
 {
 	if (get_le32(slot + 4) == ack)
 		return;
 	put_le32(slot + 4, ack);
+	put_le32(slot + 8, ack_chain);
 	seal(slot, seed);
 }

@@ -51,16 +51,16 @@ enum vp_type {
 #define VP_CRC_LEN 4u
 #define VP_CONTENT_MAX 640u /* of a COBS frame, bytes, CRC included: HD 6 to 655 */
 #define VP_COBS_FRAME_MAX COBS_MAX(VP_CONTENT_MAX)
-#define VP_CONTROL_HEAD 15u
+#define VP_CONTROL_HEAD 19u
 #define VP_CONTROL_BODY_MAX 64u
-#define VP_SERIAL_HEAD 23u
+#define VP_SERIAL_HEAD 27u
 #define VP_SERIAL_PAYLOAD 512u
-#define VP_RAW_HEAD 48u
+#define VP_RAW_HEAD 52u
 #define VP_RAW_TRAILER 4u
 #define VP_RAW_PAYLOAD 16384u
 #define VP_RAW_SUMMED 64u /* payload bytes under the head CRC */
 /* The part of a raw header that the chain covers. */
-#define VP_RAW_CHAINED_AT 16u
+#define VP_RAW_CHAINED_AT 20u
 #define VP_RAW_CHAINED_LEN 28u
 
 /* A raw frame that gets no byte for this long, or is not whole after that long,
@@ -79,7 +79,7 @@ struct vp_frame {
 	uint8_t vr, type, flags;
 	bool raw;
 	uint32_t epoch, tag;	     /* tag: control frames only */
-	uint32_t ack;
+	uint32_t ack, ack_chain;     /* next expected; chain before it */
 	uint32_t seq, chain, stream; /* sequenced frames only */
 	uint64_t time;		     /* raw frames only */
 	const uint8_t *chained;	     /* raw frames: their 28 bytes */
@@ -107,7 +107,8 @@ int vp_frame_put(struct buf *out, const struct vp_frame *f);
  */
 void vp_raw_make(uint8_t *slot, struct vp_frame *f, uint32_t seed);
 /* Renews the ack of one that was made before. */
-void vp_raw_stamp(uint8_t *slot, uint32_t ack, uint32_t seed);
+void vp_raw_stamp(uint8_t *slot, uint32_t ack, uint32_t ack_chain,
+		  uint32_t seed);
 
 struct vp_parser {
 	/* The owner sets these. */

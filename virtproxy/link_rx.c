@@ -81,36 +81,41 @@ static enum ack_state advance(struct vp_link *l, uint32_t ack)
 	return ACK_TAKEN;
 }
 
-static enum ack_state take_ack(struct vp_link *l, uint32_t ack)
-{
-	if (vp_seq_before(l->sent, ack)) {
-		rolled_back(l);
-		return ACK_DEAD;
-	}
-	if (vp_seq_before(ack, l->una))
-		return ACK_STALE;
-	return ack == l->una ? ACK_TAKEN : advance(l, ack);
-}
-
 static uint32_t chain_at(struct vp_link *l, uint32_t seq)
 {
 	return seq == l->nxt ? l->chain_out : vp_tx_of(l, seq)->chain;
 }
 
+/*
+ * An ack counts only with the chain of what is acknowledged: a peer that heard
+ * what we sent before we were set back acknowledges other bytes of the same
+ * numbers.
+ */
+static enum ack_state take_ack(struct vp_link *l, const struct vp_frame *f)
+{
+	if (vp_seq_before(f->ack, l->una))
+		return ACK_STALE;
+	if (vp_seq_before(l->sent, f->ack) ||
+	    f->ack_chain != chain_at(l, f->ack)) {
+		rolled_back(l);
+		return ACK_DEAD;
+	}
+	return f->ack == l->una ? ACK_TAKEN : advance(l, f->ack);
+}
+
 struct beacon {
-	uint32_t snd_nxt, chain;
+	uint32_t snd_nxt;
 	uint64_t challenge, echo; /* 0 = none */
 };
 
 static bool get_beacon(const struct vp_frame *f, struct beacon *b)
 {
-	size_t need = 8 + (f->flags & VP_B_CHALLENGE ? 8 : 0) +
-		      (f->flags & VP_B_ECHO ? 8 : 0), at = 8;
+	size_t need = 4 + (f->flags & VP_B_CHALLENGE ? 8 : 0) +
+		      (f->flags & VP_B_ECHO ? 8 : 0), at = 4;
 
 	if (f->len < need)
 		return false;
-	*b = (struct beacon){ .snd_nxt = get_le32(f->body),
-			      .chain = get_le32(f->body + 4) };
+	*b = (struct beacon){ .snd_nxt = get_le32(f->body) };
 	if (f->flags & VP_B_CHALLENGE) {
 		b->challenge = get_le64(f->body + at);
 		at += 8;
@@ -144,10 +149,6 @@ static void take_beacon(struct vp_link *l, const struct vp_frame *f,
 	vp_count(l, VP_C_BEACONS_IN);
 	echoed = l->token && b.echo == l->token;
 	behind = vp_seq_before(b.snd_nxt, l->rcv_next);
-	if (ack == ACK_TAKEN && b.chain != chain_at(l, f->ack)) {
-		rolled_back(l);
-		return;
-	}
 	/* Even a repeated answer was made after the challenge, so by a peer
 	 * that knew what we knew of it then: unless it has forgotten. */
 	if (echoed && (vp_seq_before(f->ack, l->token_una) ||
@@ -187,7 +188,7 @@ void vp_link_control(struct vp_link *l, const struct vp_frame *f)
 		vp_link_reset_heard(l, f);
 		return;
 	}
-	ack = take_ack(l, f->ack);
+	ack = take_ack(l, f);
 	if (ack == ACK_DEAD)
 		return;
 	if (f->type == VP_T_BEACON) {
@@ -219,7 +220,7 @@ void vp_link_ack_carried(struct vp_link *l)
 
 void vp_link_sequenced(struct vp_link *l, const struct vp_frame *f)
 {
-	enum ack_state ack = take_ack(l, f->ack);
+	enum ack_state ack = take_ack(l, f);
 
 	if (ack == ACK_DEAD)
 		return;
@@ -239,6 +240,10 @@ void vp_link_sequenced(struct vp_link *l, const struct vp_frame *f)
 		rolled_back(l);
 		return;
 	}
+	/* New, but from someone who has not heard what he had heard: if he was
+	 * set back, it does not belong to the streams it names. */
+	if (ack == ACK_STALE)
+		return;
 	l->chain_in = vp_chain_next(l->chain_in, f);
 	l->rcv_next++;
 	l->gap = l->nak_due = false;

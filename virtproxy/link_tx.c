@@ -4,7 +4,7 @@
  * Payload is pulled straight into the ring, where it stays until the peer's
  * daemon has it (R7).  A slot is laid out as a raw frame:
  *
- *	header 48 | payload | trailer 4 | next slot ...
+ *	header 52 | payload | trailer 4 | next slot ...
  *
  * On virtio-serial the channel is written from the ring itself, several frames
  * to a piece.  On a serial line frames are COBS encoded into the stage when
@@ -185,6 +185,7 @@ static bool pull(struct vp_link *l, size_t limit)
 	f.type = p.type;
 	f.flags = p.flags;
 	f.ack = l->rcv_next;
+	f.ack_chain = l->chain_in;
 	f.seq = l->nxt;
 	f.chain = l->chain_out;
 	f.stream = p.stream;
@@ -233,6 +234,7 @@ static void stage_sequenced(struct vp_link *l)
 		f.type = tx->type;
 		f.flags = tx->flags;
 		f.ack = l->rcv_next;
+		f.ack_chain = l->chain_in;
 		f.seq = l->ptr;
 		f.chain = tx->chain;
 		f.stream = tx->stream;
@@ -272,7 +274,7 @@ static size_t offer_raw(struct vp_link *l, struct iovec *iov, size_t max,
 			iov[pieces++] = (struct iovec){ slot, size };
 		else
 			break;
-		vp_raw_stamp(slot, l->rcv_next, l->keys.seed);
+		vp_raw_stamp(slot, l->rcv_next, l->chain_in, l->keys.seed);
 		l->plan_raw += size;
 		limit -= size;
 	}
@@ -286,7 +288,8 @@ static void put_control(struct vp_link *l, uint8_t type, uint8_t flags,
 {
 	struct vp_frame f = { .vr = l->vr, .type = type, .flags = flags,
 			      .epoch = k->epoch, .tag = k->tag,
-			      .ack = l->rcv_next, .body = body, .len = len };
+			      .ack = l->rcv_next, .ack_chain = l->chain_in,
+			      .body = body, .len = len };
 
 	if (vp_frame_put(&l->stage, &f))
 		return; /* no memory: control frames are repeated anyway */
@@ -295,11 +298,10 @@ static void put_control(struct vp_link *l, uint8_t type, uint8_t flags,
 
 static void put_beacon(struct vp_link *l)
 {
-	uint8_t body[24], flags = 0;
-	size_t n = 8;
+	uint8_t body[20], flags = 0;
+	size_t n = 4;
 
 	put_le32(body, l->sent);
-	put_le32(body + 4, l->chain_in);
 	if (l->challenge_due && l->token) {
 		flags |= VP_B_CHALLENGE;
 		put_le64(body + n, l->token);

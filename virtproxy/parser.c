@@ -89,11 +89,13 @@ static void take_content(struct vp_parser *p, const uint8_t *c, size_t n)
 	if (head == VP_CONTROL_HEAD) {
 		f.tag = get_le32(c + 7);
 		f.ack = get_le32(c + 11);
+		f.ack_chain = get_le32(c + 15);
 	} else if (head == VP_SERIAL_HEAD) {
 		f.seq = get_le32(c + 7);
 		f.ack = get_le32(c + 11);
-		f.chain = get_le32(c + 15);
-		f.stream = get_le32(c + 19);
+		f.ack_chain = get_le32(c + 15);
+		f.chain = get_le32(c + 19);
+		f.stream = get_le32(c + 23);
 	}
 	f.body = c + head;
 	f.len = n - head;
@@ -146,10 +148,10 @@ static size_t parse_raw(struct vp_parser *p, const uint8_t *d, size_t n)
 	p->want = VP_RAW_HEAD;
 	if (n < VP_RAW_HEAD)
 		return 0;
-	f.len = get_le32(d + 28);
+	f.len = get_le32(d + 32);
 	if (f.len > p->max_payload)
 		return 1;
-	if (crc32c(p->seed, d + 2, VP_RAW_HEAD - 6) != get_le32(d + 44)) {
+	if (crc32c(p->seed, d + 2, VP_RAW_HEAD - 6) != get_le32(d + 48)) {
 		count(p, VP_C_BAD_CRC, 1);
 		return 1;
 	}
@@ -158,8 +160,8 @@ static size_t parse_raw(struct vp_parser *p, const uint8_t *d, size_t n)
 	if (n < total)
 		return 0;
 	summed = f.len < VP_RAW_SUMMED ? f.len : VP_RAW_SUMMED;
-	if (get_le32(d + total - VP_RAW_TRAILER) != ~get_le32(d + 44) ||
-	    crc32c(0, d + VP_RAW_HEAD, summed) != get_le32(d + 40)) {
+	if (get_le32(d + total - VP_RAW_TRAILER) != ~get_le32(d + 48) ||
+	    crc32c(0, d + VP_RAW_HEAD, summed) != get_le32(d + 44)) {
 		count(p, VP_C_CUT_FRAMES, 1);
 		return 1;
 	}
@@ -167,13 +169,14 @@ static size_t parse_raw(struct vp_parser *p, const uint8_t *d, size_t n)
 		return total;
 	f.vr = d[2];
 	f.ack = get_le32(d + 4);
-	f.epoch = get_le32(d + 8);
-	f.chain = get_le32(d + 12);
-	f.seq = get_le32(d + 16);
-	f.stream = get_le32(d + 20);
-	f.type = d[24];
-	f.flags = d[25];
-	f.time = get_le64(d + 32);
+	f.ack_chain = get_le32(d + 8);
+	f.epoch = get_le32(d + 12);
+	f.chain = get_le32(d + 16);
+	f.seq = get_le32(d + 20);
+	f.stream = get_le32(d + 24);
+	f.type = d[28];
+	f.flags = d[29];
+	f.time = get_le64(d + 36);
 	f.chained = d + VP_RAW_CHAINED_AT;
 	f.body = d + VP_RAW_HEAD;
 	if (!vp_frame_sequenced(&f)) {

@@ -72,6 +72,7 @@ static void control(struct buf *out, uint8_t vr, uint8_t type, uint8_t flags,
 	struct vp_keys k = keys();
 	struct vp_frame f = { .vr = vr, .type = type, .flags = flags,
 			      .epoch = k.epoch, .tag = k.tag, .ack = ack,
+			      .ack_chain = ack ? 0x0a0b0c0d : k.epoch,
 			      .body = body, .len = len };
 
 	CHECK_INT(vp_frame_put(out, &f), 0);
@@ -94,12 +95,11 @@ static void make_nak(struct buf *out)
 
 static void make_beacon(struct buf *out)
 {
-	uint8_t body[24];
+	uint8_t body[20];
 
 	put_le32(body, 3);
-	put_le32(body + 4, keys().epoch);
-	put_le64(body + 8, UINT64_C(0x0102030405060708));
-	put_le64(body + 16, UINT64_C(0x1112131415161718));
+	put_le64(body + 4, UINT64_C(0x0102030405060708));
+	put_le64(body + 12, UINT64_C(0x1112131415161718));
 	control(out, VP_VR_GUEST, VP_T_BEACON, VP_B_CHALLENGE | VP_B_ECHO, 0,
 		body, sizeof(body));
 }
@@ -110,6 +110,7 @@ static struct vp_frame sequenced(uint8_t type, uint8_t flags, uint32_t seq,
 {
 	return (struct vp_frame){ .vr = VP_VR_HOST, .type = type,
 				  .flags = flags, .epoch = keys().epoch,
+				  .ack_chain = keys().epoch,
 				  .seq = seq, .chain = chain, .stream = stream,
 				  .body = body, .len = len };
 }
@@ -181,6 +182,7 @@ static void make_raw(struct buf *out)
 	memcpy(slot + VP_RAW_HEAD, "\0\x01 raw \0\xff", 8);
 	f.len = 8;
 	f.ack = 9;
+	f.ack_chain = 0x0a0b0c0d;
 	f.time = UINT64_C(123456789000);
 	vp_raw_make(slot, &f, keys().seed);
 	buf_put(out, slot, sizeof(slot));
