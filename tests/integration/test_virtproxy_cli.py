@@ -3,6 +3,7 @@
 
 SPDX-License-Identifier: MIT
 """
+import http.client
 import os
 import re
 import signal
@@ -13,7 +14,8 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from vatest import SRC, Process, Suite, connect_unix, run, tmpdir, wait_for_socket, wait_until
+from vatest import (SRC, Process, Suite, connect_unix, need, program, run, tmpdir,
+                    wait_for_socket, wait_until, xmlrpc_proxy)
 from vatest.proxy import PROXY, Ctl, Pair, Proxy, PtyPair, Server, echo, environment, read_all
 
 QEMU_VP = os.path.join(os.path.dirname(PROXY), "qemu-vp")
@@ -97,6 +99,26 @@ def _():
         left = os.listdir(os.path.join(environment()["VA_RUNTIME_DIR"]))
         assert left == ["locks"], left
     ptys.close()
+
+
+@suite.case("-g runs the real agent: a call through two qemu-vp")
+def _():
+    need(program("va-agent"))
+    d = tempfile.mkdtemp(dir=tmpdir())
+    env = dict(environment(), PATH=os.path.dirname(program("va-agent")) + ":" + os.environ["PATH"])
+    with Process([QEMU_VP, "-c", "unix-listen:%s/ch:-" % d, "-g"], env=env) as guest, \
+            Process([QEMU_VP, "-c", "unix-connect:%s/ch:-" % d, "-o",
+                     "virtagent:%s/rpc:-" % d], env=env) as host:
+        wait_for_socket(d + "/rpc", alive=host.check_alive).close()
+
+        def ping():
+            try:
+                return xmlrpc_proxy(d + "/rpc").guest.ping()
+            except (OSError, http.client.HTTPException):
+                guest.check_alive()
+                return None
+        assert wait_until(ping, 20, "the agent", 0.1) == "pong"
+        assert host.stop() == 0 and guest.stop() == 0
 
 
 @suite.case("virtserial-open and a socket: the guest's end comes up by the method alone")
