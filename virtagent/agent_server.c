@@ -16,6 +16,7 @@
 #include "virtagent/agent_server.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -27,8 +28,10 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/daemon.h"
 #include "virtagent/audit.h"
 #include "virtagent/agent_conf.h"
+#include "virtagent/agent_events.h"
 #include "virtagent/agent_form.h"
 #include "virtagent/agent_ipc.h"
 #include "virtagent/agent_log.h"
@@ -37,6 +40,7 @@
 #include "virtagent/fault.h"
 #include "virtagent/guest/guest.h"
 #include "virtagent/guest/jobs.h"
+#include "virtagent/http_client.h"
 #include "virtagent/http_server.h"
 #include "virtagent/limits.h"
 #include "virtagent/policy.h"
@@ -50,6 +54,7 @@ struct agent_server {
 	const struct agent_options *options;
 	struct guest_context ctx;
 	struct codec_registry *registry;
+	struct agent_events *events;
 	struct http_server *http;
 	struct outcomes *outcomes;
 	pthread_rwlock_t lock; /* policy: read by methods, replaced on reload */
@@ -103,6 +108,14 @@ static int check_user(struct va_call *call, const char *user)
 	ok = policy_allows_user(s->policy, user, why, sizeof(why));
 	pthread_rwlock_unlock(&s->lock);
 	return ok ? 0 : refuse(call, why);
+}
+
+static int post_event(struct guest_context *ctx, const char *name,
+		      struct va_value *data)
+{
+	struct agent_server *s = ctx->server;
+
+	return agent_events_post(s->events, name, data);
 }
 
 static bool row_allowed(const struct va_call *call, const struct va_method *m)
@@ -373,6 +386,19 @@ static int block_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+static int start_events(struct agent_server *s)
+{
+	char booted[PATH_MAX];
+
+	if (http_global_init() < 0)
+		return -ENOMEM;
+	snprintf(booted, sizeof(booted), "%s/booted", dir_runtime());
+	s->events = agent_events_new(s->options->host_socket, s->ctx.agent_id,
+				     s->ctx.boot_id,
+				     s->ipc_fd >= 0 ? booted : NULL);
+	return s->events ? 0 : -ENOMEM;
+}
+
 static int server_init(struct agent_server *s, char *err, size_t err_size)
 {
 	const struct http_config http = {
@@ -395,9 +421,13 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	s->ctx.allowed = allowed;
 	s->ctx.check_path = check_path;
 	s->ctx.check_user = check_user;
+	s->ctx.post_event = post_event;
 	s->ctx.server = s;
 	s->ctx.spawn = spawn_client_new();
 	s->ctx.jobs = s->ctx.spawn ? jobs_new(s->ctx.spawn) : NULL;
+	r = start_events(s);
+	if (r < 0)
+		return r;
 	s->registry = codec_registry_new(s->ctx.families, s->ctx.nfamilies, guard,
 					 audit_call);
 	if (s->registry)

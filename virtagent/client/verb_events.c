@@ -249,6 +249,7 @@ static int run_send(struct client *cl, int argc, char **argv)
 	CLEANUP_VALUE struct va_value *v = NULL;
 	struct va_value *params = rpc_params(argv[0], NULL), *data = NULL;
 	char err[256];
+	bool agent;
 	int code;
 
 	if (argc > 1 && va_from_json(argv[1], strlen(argv[1]), &data, err,
@@ -260,12 +261,15 @@ static int run_send(struct client *cl, int argc, char **argv)
 	}
 	if (argc > 1 && va_append(params, data))
 		va_value_free(take_ptr(params));
-	code = rpc_connect(cl, SIDE_HOST, NULL, &r);
+	/* In a guest its agent takes the event, and keeps it while the host is
+	 * away. */
+	agent = !cl->guest && !target_on_host(cl);
+	code = rpc_connect(cl, agent ? SIDE_GUEST : SIDE_HOST, NULL, &r);
 	if (code) {
 		va_value_free(params);
 		return code;
 	}
-	return rpc_call(r, "host.event.send", 0, params, &v);
+	return rpc_call(r, agent ? "guest.event.send" : "host.event.send", 0, params, &v);
 }
 
 const struct verb verb_events = {

@@ -21,6 +21,7 @@ const struct va_family *guest_families(size_t *n)
 		&guest_agent_family,	     &guest_getfile_family,
 		&guest_files_read_family,    &guest_files_change_family,
 		&guest_put_family,	     &guest_exec_family,
+		&guest_event_family,
 		&guest_facts_family,	     &guest_facts_system_family,
 		&guest_dmesg_family,	     &guest_shutdown_family,
 		&guest_original_family,	     &va_guest_outcome_family,

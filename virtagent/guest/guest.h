@@ -34,6 +34,10 @@ struct guest_context {
 	int (*check_path)(struct va_call *call, const char *real_path);
 	/* May programs run as that user?  0, or -EPERM with its fault. */
 	int (*check_user)(struct va_call *call, const char *user);
+	/* Tells the host something, now or when it is back (agent_events.h); data
+	 * is taken over. */
+	int (*post_event)(struct guest_context *ctx, const char *name,
+			  struct va_value *data);
 	struct jobs *jobs; /* programs that callers started (jobs.h) */
 	void *server; /* the server's own state, for its hooks */
 };
@@ -58,6 +62,7 @@ extern const struct va_family guest_original_family;
 extern const struct va_family guest_files_read_family;
 extern const struct va_family guest_files_change_family;
 extern const struct va_family guest_put_family;
+extern const struct va_family guest_event_family;
 extern const struct va_family guest_exec_family;
 extern const struct va_family guest_facts_family;
 extern const struct va_family guest_facts_system_family;

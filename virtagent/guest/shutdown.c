@@ -171,6 +171,22 @@ int guest_power(struct va_call *call, const char *mode, const char **ret_mode)
 	return power(call, mode, &plain, ret_mode);
 }
 
+/* An event that goes out before the system stops us. */
+static void tell_host(struct va_call *call, const char *mode, uint64_t delay_ns)
+{
+	struct guest_context *ctx = guest_context(call);
+	CLEANUP_VALUE struct va_value *data = va_struct();
+	int r = 0;
+
+	guest_set(data, "mode", va_string(mode), &r);
+	guest_set(data, "by", va_string(call->caller->remote ? "host" : "guest"), &r);
+	guest_set(data, "uid", va_int((int32_t)call->caller->cred.uid), &r);
+	guest_set(data, "delay_ms",
+		  va_int((int64_t)((POWER_DELAY_NS + delay_ns) / NSEC_PER_MSEC)), &r);
+	if (r == 0)
+		ctx->post_event(ctx, "shutdown-begun", take_ptr(data));
+}
+
 static int shutdown_guest(struct va_call *call, struct va_value **ret)
 {
 	struct power p = { 0, POWER_MESSAGE };
@@ -194,6 +210,7 @@ static int shutdown_guest(struct va_call *call, struct va_value **ret)
 	r = power(call, mode, &p, &done);
 	if (r < 0)
 		return r;
+	tell_host(call, done, p.delay_ns);
 	s = va_struct();
 	guest_set(s, "mode", va_string(done), &r);
 	guest_set(s, "delay_ms",

@@ -1,0 +1,35 @@
+/*
+ * agent_events.h - events for the host, kept while it is away
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_AGENT_EVENTS_H
+#define VA_AGENT_EVENTS_H
+
+#include <stdint.h>
+
+#include "virtagent/value.h"
+
+struct agent_events;
+
+/* Events kept for a host that is away; the oldest go first, and the next that is
+ * sent says how many. */
+#define AGENT_EVENTS_MAX 1000u
+
+/*
+ * Starts the sending thread.  host_socket: this guest's way to the host's
+ * server.  state_file remembers the boot that was reported (NULL = none, then
+ * nothing is).  Both are copied.  NULL with errno.
+ */
+struct agent_events *agent_events_new(const char *host_socket,
+				      const char *agent_id, const char *boot_id,
+				      const char *state_file);
+
+/* Queues an event; data (a struct, or NULL) is taken over.  Any thread; never
+ * blocks.  0, -EINVAL (name), -EMSGSIZE (data over 16 KiB as JSON), -ENOMEM. */
+int agent_events_post(struct agent_events *e, const char *name,
+		      struct va_value *data);
+/* How many wait. */
+unsigned agent_events_waiting(struct agent_events *e);
+
+#endif
