@@ -24,6 +24,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/sock.h"
+#include "common/uuid.h"
 #include "virtagent/audit.h"
 #include "virtagent/codec.h"
 #include "virtagent/fault.h"
@@ -46,6 +47,7 @@ struct hostd_server {
 	struct http_server *local, *guests;
 	pthread_rwlock_t policy_lock;
 	struct policy_set *policies;
+	struct outcomes *outcomes;
 	pthread_mutex_t lock;
 	struct calls *calls;
 };
@@ -72,9 +74,17 @@ static int guard(struct va_call *call)
 {
 	struct hostd_server *s = (struct hostd_server *)call->server;
 	const char *guest = call->caller->guest;
+	size_t n = strlen(s->context.agent_id);
 	char why[256] = "";
 	bool ok;
 
+	if (call->call_id &&
+	    (strncmp(call->call_id, s->context.agent_id, n) != 0 ||
+	     call->call_id[n] != '/'))
+		return va_fault(call, VA_FAULT_FOREIGN_AGENT, ESTALE,
+				"%s: the call was meant for another va-hostd; "
+				"this one is %s",
+				call->method->name, s->context.agent_id);
 	if (!guest)
 		return 0;
 	if (call->method->cls == VA_CLASS_ADMIN) {
@@ -92,6 +102,23 @@ static int guard(struct va_call *call)
 	va_fail(call, EPERM, "%s", why);
 	call->fault.code = VA_FAULT_REFUSED;
 	return -EPERM;
+}
+
+/* The same, only told: what introspection shows as allowed. */
+static bool row_allowed(const struct va_call *call, const struct va_method *m)
+{
+	struct hostd_server *s = (struct hostd_server *)call->server;
+	const char *guest = call->caller->guest;
+	bool ok;
+
+	if (!guest)
+		return true;
+	if (m->cls == VA_CLASS_ADMIN)
+		return false;
+	pthread_rwlock_rdlock(&s->policy_lock);
+	ok = policy_allows(policy_set_for(s->policies, guest), m, NULL, 0);
+	pthread_rwlock_unlock(&s->policy_lock);
+	return ok;
 }
 
 void hostd_server_set_policies(struct hostd_server *s,
@@ -167,6 +194,8 @@ static int handle_rpc(struct http_request *rq, void *context)
 	const struct va_call tmpl = {
 		.server = (struct va_server *)s,
 		.context = &s->context,
+		.outcomes = s->outcomes,
+		.server_id = s->context.agent_id,
 	};
 	int err;
 
@@ -317,7 +346,7 @@ static struct http_server *make_http(struct hostd_server *s, unsigned max)
 
 struct hostd_server *hostd_server_new(struct hostd *h)
 {
-	static struct va_family families[4];
+	static struct va_family families[5];
 	struct hostd_server *s = calloc(1, sizeof(*s));
 
 	if (!s)
@@ -326,6 +355,7 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 	families[1] = host_guests_family;
 	families[2] = host_events_family;
 	families[3] = host_original_family;
+	families[4] = va_host_outcome_family;
 	s->h = h;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_rwlock_init(&s->policy_lock, NULL);
@@ -337,6 +367,7 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 		.families = families,
 		.nfamilies = sizeof(families) / sizeof(families[0]),
 		.started = clock_wall(),
+		.allowed = row_allowed,
 	};
 	if (gethostname(s->context.hostname,
 			sizeof(s->context.hostname) - 1) < 0)
@@ -345,6 +376,10 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 	s->registry = codec_registry_new(families, s->context.nfamilies, guard,
 					 audit_call);
 	if (s->registry)
+		codec_set_allowed(s->registry, row_allowed);
+	s->outcomes = outcomes_new();
+	if (s->registry && s->outcomes &&
+	    uuid_random(s->context.agent_id) == 0)
 		s->local = make_http(s, LOCAL_CONNECTIONS_MAX);
 	if (s->local)
 		s->guests = make_http(s, GUEST_CONNECTIONS_MAX);
@@ -371,6 +406,7 @@ void hostd_server_free(struct hostd_server *s)
 		s->calls = c->next;
 		free(c);
 	}
+	outcomes_free(s->outcomes);
 	policy_set_free(s->policies);
 	pthread_rwlock_destroy(&s->policy_lock);
 	pthread_mutex_destroy(&s->lock);

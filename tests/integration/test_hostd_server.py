@@ -45,8 +45,32 @@ def _():
     assert hello["side"] == "host" and hello["host"] == socket.gethostname(), hello
     assert "guest" not in hello
     assert abs(h.host.time()["seconds"] - __import__("time").time()) < 5
-    methods = h.host.capabilities()["methods"]
-    assert "host.guests" in methods and "va.ping" in methods, methods
+    caps = h.host.capabilities()
+    rows = {m["name"]: m for m in caps["methods"]}
+    assert "host.guests" in rows and "va.ping" in rows, rows
+    assert all(m["allowed"] for m in rows.values())
+    assert rows["host.guest"]["signature"] == "S:|s" and rows["host.guest"]["class"] == "read"
+    assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", caps["agent_id"])
+    assert caps["agent_id"] == h.host.capabilities()["agent_id"]
+
+
+@suite.case("a marked call runs once, and what became of it can be asked")
+def _():
+    hostd.wait_state("red", "connected")
+    for path, rpc in ((hostd.sock, hostd.rpc()), (guests["red"].host, guests["red"].call_host())):
+        agent = rpc.host.capabilities()["agent_id"]
+        body = xmlrpc.client.dumps((), "host.hello")
+
+        def send(call_id):
+            return http_request(path, "POST", "/RPC2", body,
+                                {"Content-Type": "text/xml", "Virtagent-Call": call_id})[2]
+        call_id = agent + "/11111111-0000-4000-8000-%012d" % len(path)
+        assert rpc.host.outcome(agent + "/never")["state"] == "never"
+        assert b"hello" not in send(call_id) and b"came before" in send(call_id)
+        got = rpc.host.outcome(call_id)
+        assert got["state"] == "done" and got["result"]["side"] == "host", got
+        assert b"another va-hostd" in send("other/1")
+        fault(5, "another agent", rpc.host.outcome, "other/1")
 
 
 @suite.case("system.* describes the methods")
@@ -151,6 +175,10 @@ def _():
     fault(1, "hostd.conf:4", blue.host.guests)
     r = red.system.multicall([{"methodName": "host.time", "params": []}])
     assert r[0]["faultCode"] == 1, r
+    for rpc, want in ((red, False), (blue, True), (hostd.rpc(), True)):
+        rows = {m["name"]: m["allowed"] for m in rpc.host.capabilities()["methods"]}
+        assert rows["host.time"] == want == rpc.system.methodInfo("host.time")["allowed"]
+        assert rows["host.hello"]
     assert len(hostd.rpc().host.guests()) == 2
     hostd.write_conf("")
     hostd.reload()

@@ -25,13 +25,13 @@
 #include "virtagent/client/rpc_outcome.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/uuid.h"
 #include "virtagent/client/interrupt.h"
 #include "virtagent/client/member.h"
 #include "virtagent/client/rpc.h"
@@ -46,24 +46,16 @@ int outcome_new_id(const char *agent_id, char ret[OUTCOME_ID_MAX])
 {
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyz"
 				      "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-	CLEANUP_CLOSE int fd = -1;
-	unsigned char r[16];
 	size_t n = strlen(agent_id);
+	char uuid[UUID_SIZE];
+	int e;
 
 	if (!n || strspn(agent_id, allowed) != n || n > OUTCOME_ID_MAX - 40)
 		return -EINVAL;
-	fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (read(fd, r, sizeof(r)) != (ssize_t)sizeof(r))
-		return -EIO;
-	r[6] = (unsigned char)((r[6] & 0x0f) | 0x40); /* version 4 */
-	r[8] = (unsigned char)((r[8] & 0x3f) | 0x80);
-	snprintf(ret, OUTCOME_ID_MAX,
-		 "%s/%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-"
-		 "%02x%02x%02x%02x%02x%02x", agent_id, r[0], r[1], r[2], r[3],
-		 r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13],
-		 r[14], r[15]);
+	e = uuid_random(uuid);
+	if (e < 0)
+		return e;
+	snprintf(ret, OUTCOME_ID_MAX, "%s/%s", agent_id, uuid);
 	return 0;
 }
 

@@ -7,12 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/uuid.h"
 #include "virtagent/guest/guest.h"
 
 const struct va_family *guest_families(size_t *n)
@@ -44,24 +42,6 @@ void guest_set(struct va_value *s, const char *name, struct va_value *item,
 		*r = e;
 }
 
-/* getrandom(2) is of Linux 3.17; the device is as good once the guest is up. */
-static int random_bytes(void *buf, size_t n)
-{
-	CLEANUP_CLOSE int fd = -1;
-	ssize_t got = -1;
-
-#ifdef SYS_getrandom
-	got = syscall(SYS_getrandom, buf, n, 0);
-	if (got == (ssize_t)n)
-		return 0;
-#endif
-	fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	got = read(fd, buf, n);
-	return got == (ssize_t)n ? 0 : -EIO;
-}
-
 static void read_boot_id(char ret[GUEST_ID_SIZE])
 {
 	CLEANUP_CLOSE int fd = open("/proc/sys/kernel/random/boot_id",
@@ -73,18 +53,10 @@ static void read_boot_id(char ret[GUEST_ID_SIZE])
 
 int guest_context_init(struct guest_context *ctx)
 {
-	uint8_t r[16];
-	int e = random_bytes(r, sizeof(r));
+	int e = uuid_random(ctx->agent_id);
 
 	if (e < 0)
 		return e;
-	r[6] = (uint8_t)((r[6] & 0x0f) | 0x40);
-	r[8] = (uint8_t)((r[8] & 0x3f) | 0x80);
-	snprintf(ctx->agent_id, sizeof(ctx->agent_id),
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-"
-		 "%02x%02x%02x%02x%02x%02x",
-		 r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9],
-		 r[10], r[11], r[12], r[13], r[14], r[15]);
 	read_boot_id(ctx->boot_id);
 	ctx->families = guest_families(&ctx->nfamilies);
 	return 0;

@@ -12,12 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/uuid.h"
 #include "virtagent/agent_spawn.h"
 #include "virtagent/method.h"
 
 struct jobs;
 
-#define GUEST_ID_SIZE 37u /* a UUID and its NUL */
+#define GUEST_ID_SIZE UUID_SIZE
 
 struct guest_context {
 	/* Made anew by each server process: the outcomes of calls are kept in

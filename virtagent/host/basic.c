@@ -59,6 +59,25 @@ struct va_value *host_method_names(const struct host_context *h)
 	return names;
 }
 
+/* All rows, each with whether this caller may run it. */
+static struct va_value *method_rows(const struct va_call *call)
+{
+	const struct host_context *h = host_context(call);
+	struct va_value *rows = va_array();
+
+	for (size_t f = 0; rows && f < h->nfamilies; f++) {
+		for (size_t i = 0; i < h->families[f].count; i++) {
+			const struct va_method *m = &h->families[f].methods[i];
+
+			if (va_append(rows, va_method_value(m, h->allowed(call, m))) < 0) {
+				va_value_free(rows);
+				return NULL;
+			}
+		}
+	}
+	return rows;
+}
+
 static struct va_value *limits(void)
 {
 	struct va_value *v = va_struct();
@@ -87,7 +106,9 @@ static int host_capabilities(struct va_call *call, struct va_value **ret)
 	if (err == 0)
 		err = va_set(v, "side", va_string("host"));
 	if (err == 0)
-		err = va_set(v, "methods", host_method_names(h));
+		err = va_set(v, "agent_id", va_string(h->agent_id));
+	if (err == 0)
+		err = va_set(v, "methods", method_rows(call));
 	if (err == 0)
 		err = va_set(v, "limits", limits());
 	if (err == 0 && !call->caller->guest)
@@ -148,8 +169,12 @@ static const struct va_method methods[] = {
 		.cls = VA_CLASS_INFO,
 		.fn = host_capabilities,
 		.help = "version, methods and limits of the host's server",
-		.doc = "Returns a struct: version, side, methods (an array of "
-		       "names), limits (a struct of numbers).",
+		.doc = "Returns a struct: version, side, agent_id (a UUID, new "
+		       "with each start of va-hostd; the first part of a "
+		       "Virtagent-Call), methods (an array of structs as "
+		       "system.methodInfo returns, with allowed: whether the "
+		       "host's policy lets you call it), limits (a struct of "
+		       "numbers).",
 		.flags = VA_M_IDEMPOTENT,
 	},
 	{

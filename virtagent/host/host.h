@@ -12,6 +12,7 @@
 
 #include <stddef.h>
 
+#include "common/uuid.h"
 #include "virtagent/host/events.h"
 #include "virtagent/method.h"
 #include "virtagent/value.h"
@@ -27,6 +28,8 @@ struct host_ops {
 };
 
 struct host_context {
+	/* New with each start: outcomes are kept in memory. */
+	char agent_id[UUID_SIZE];
 	const struct host_ops *ops;
 	void *arg;
 	struct events *events;
@@ -34,6 +37,8 @@ struct host_context {
 	size_t nfamilies;
 	char hostname[256];
 	double started; /* wall clock */
+	/* May this caller run that row, by its policy? */
+	bool (*allowed)(const struct va_call *call, const struct va_method *m);
 };
 
 static inline struct host_context *host_context(const struct va_call *call)
