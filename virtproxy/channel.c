@@ -178,7 +178,10 @@ static bool read_channel(struct vp_endpoint *ep)
 		n = t->ops->read(t, ep->rx, VP_RX_SIZE);
 		if (n <= 0)
 			break;
-		vp_mux_input(ep->mux, ep->rx, (size_t)n, clock_now());
+		/* After goodbye the peer's HELLO would begin a session that ends
+		 * with this process. */
+		if (!ep->goodbye)
+			vp_mux_input(ep->mux, ep->rx, (size_t)n, clock_now());
 		got += (size_t)n;
 	}
 	if (n == -ENOTCONN)
