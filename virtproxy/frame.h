@@ -57,7 +57,8 @@ enum vp_type {
 #define VP_SERIAL_PAYLOAD 512u
 #define VP_RAW_HEAD 52u
 #define VP_RAW_TRAILER 4u
-#define VP_RAW_PAYLOAD 16384u
+/* So that two frames fit one 32 KiB write of the guest's driver. */
+#define VP_RAW_PAYLOAD (16384u - VP_RAW_HEAD - VP_RAW_TRAILER)
 #define VP_RAW_SUMMED 64u /* payload bytes under the head CRC */
 /* The part of a raw header that the chain covers. */
 #define VP_RAW_CHAINED_AT 20u

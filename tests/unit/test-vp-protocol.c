@@ -41,7 +41,7 @@ static void handshake(struct buf *out, uint8_t vr, uint8_t type, uint8_t channel
 	buf_put_u32(&b, channel == 1);
 	buf_put_u64(&b, mine);
 	buf_put_u64(&b, yours);
-	buf_put_u16(&b, channel == 1 ? 512 : 16384);
+	buf_put_u16(&b, channel == 1 ? 512 : 16328);
 	buf_put_u16(&b, channel == 1 ? 64 : 256);
 	buf_put_u32(&b, channel == 1 ? 16384 : 262144);
 	buf_put_u32(&b, channel == 1 ? 4096 : 16384);
