@@ -3,6 +3,7 @@
 # what it says while the host is away arrives later, once.
 #
 # SPDX-License-Identifier: MIT
+import json
 import os
 import signal
 
@@ -28,6 +29,17 @@ def _():
     hostd.wait_event("agent-up", seconds=60)
     boot = guest.sh("cat /proc/sys/kernel/random/boot_id").strip()
     assert hostd.wait_event("booted")["data"] == {"boot_id": boot}
+
+
+@suite.case("va-client in the guest calls the host, and learns of itself only")
+def _():
+    assert guest.sh("va-client call host.ping").strip() == hostd.rpc().host.ping()
+    assert guest.sh("va-client call host.hello; echo $?").endswith("0\n")
+    rows = json.loads(guest.sh("va-client --json call host.guests"))
+    assert [g["name"] for g in rows] == ["vm1"], rows
+    assert "pong" in guest.sh("va-client call guest.ping")
+    line = [x for x in hostd.log().splitlines() if "host.guests" in x][-1]
+    assert "vm1" in line and "uid=0" in line, line
 
 
 @suite.case("va-client event send in the guest; wrong ones are refused with the reason")
