@@ -56,7 +56,7 @@ def alive(pid):
 
 def main():
     failed = 0
-    print("1..%d" % (len(CASES) + 1))
+    print("1..%d" % (len(CASES) + 2))
     with tempfile.TemporaryDirectory() as tmp:
         keep = os.path.join(tmp, "pid")
         env = {k: v for k, v in os.environ.items() if k not in ("VA_TEST_TMP", "VA_TIME_SCALE")}
@@ -85,6 +85,27 @@ def main():
         failed += not gone
         print("%sok %d - a process in another session is killed at the limit"
               % ("" if gone else "not ", len(CASES) + 1))
+        # The same when the runner itself is told to end.
+        path = os.path.join(tmp, "test_term.py")
+        with open(path, "w") as f:
+            f.write("import os\nos.execv('/bin/sh', ['sh', '-c', %r])\n" % CASES[-1][1])
+        os.unlink(keep)
+        runner = subprocess.Popen([RUN, "--builddir", tmp, path], env=env,
+                                  stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not (os.path.exists(keep) and os.path.getsize(keep)):
+            time.sleep(0.05)
+        with open(keep) as f:
+            pid = int(f.read())
+        runner.terminate()
+        status = runner.wait(20)
+        deadline = time.monotonic() + 5
+        while alive(pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        good = not alive(pid) and status not in (0, None)
+        failed += not good
+        print("%sok %d - a runner that is ended ends what it started"
+              % ("" if good else "not ", len(CASES) + 2))
     return 1 if failed else 0
 
 

@@ -94,6 +94,16 @@ for kind, proxy in proxies.items():
         assert got == SMALL
 
 
+@suite.case("the agent is the build's own")
+def _():
+    maps = guest.sh("cat /proc/$(pidof va-agent | cut -d' ' -f1)/maps")
+    runtime = {"address": "libasan", "thread": "libtsan"}.get(sanitized().split(",")[0])
+    if runtime:
+        assert runtime in maps, "the guest's agent has no sanitizer"
+    else:
+        assert ".so" not in maps, "the guest's agent is not the static one"
+
+
 @suite.case("capabilities name the agent, its methods and limits")
 def _():
     c = server().guest.capabilities()

@@ -166,7 +166,7 @@ class Guest:
         if o["boot"]:
             a.data("va/boot", o["boot"])
         if agents:
-            a.program(AGENT, o["agent"] or self._default_agent())
+            a.program(AGENT, o["agent"] or self.default_agent())
         for path, source in (o["programs"] or {}).items():
             a.program(path, source)
         for path, what in (o["files"] or {}).items():
@@ -179,11 +179,15 @@ class Guest:
         image.write(self.initrd, a, image.MODULES + tuple(o["modules"]))
 
     @staticmethod
-    def _default_agent():
+    def default_agent():
+        """The agent's program on the host."""
         static, dynamic = program("va-agent-static"), program("va-agent")
         path = static if os.path.exists(static) else dynamic
         if not os.path.exists(path):
             raise Skip("va-agent is missing")
+        if path == static and os.path.getmtime(static) < os.path.getmtime(dynamic):
+            raise GuestError("%s is older than va-agent: make -C %s va-agent-static"
+                             % (static, os.path.dirname(static)))
         return path
 
     # --- QEMU --------------------------------------------------------------
