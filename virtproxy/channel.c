@@ -225,10 +225,10 @@ static void set_tick(struct vp_endpoint *ep)
 	uint64_t at = vp_mux_deadline(ep->mux);
 
 	if (ep->state == CHANNEL_UP) {
-		uint64_t latest = clock_now() + TICK_MAX;
-
-		if (at > latest)
-			at = latest;
+		/* Since the last tick, not from now: clients that come more
+		 * often than that would put it off for ever. */
+		if (at > ep->tick_latest)
+			at = ep->tick_latest;
 		if (ep->blocked && at > ep->retry_at)
 			at = ep->retry_at;
 	}
@@ -309,6 +309,7 @@ void channel_on_tick(void *arg)
 	uint64_t now = clock_now();
 	ssize_t unsent;
 
+	ep->tick_latest = now + TICK_MAX;
 	ep->blocked = false;
 	if (ep->state == CHANNEL_UP && read_channel(ep)) {
 		unsent = fd_unsent(ep->transport.fd);

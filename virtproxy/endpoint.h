@@ -66,6 +66,7 @@ struct vp_endpoint {
 	struct loop_fd *channel_src; /* the channel, or what is waited for */
 	struct loop_timer *open_timer; /* CLOSED: open; ABSENT: look again */
 	struct loop_timer *tick_timer;
+	uint64_t tick_latest; /* traffic never puts the tick off beyond this */
 	uint64_t backoff;	/* until the next open */
 	uint64_t reattach_after; /* earliest time of the next R19 reconnect */
 	uint64_t reattach_delay;

@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -65,6 +66,32 @@ def _():
         except TimeoutError:
             pass
         conn.close()
+    listener.close()
+
+
+@suite.case("clients that knock all the time do not put off the reconnect of a silent channel")
+def _():
+    out, path = os.path.join(tmpdir(), "o2"), os.path.join(tmpdir(), "c2")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(8)
+    with Proxy("-c", "unix-connect:%s:-" % path, "-o", "svc:%s:-" % out) as p:
+        p.wait_status("channel", "up")
+        over = threading.Event()
+
+        def knock():
+            while not over.is_set():
+                with connect_unix(out) as s:
+                    s.recv(1)
+        crowd = [threading.Thread(target=knock) for _ in range(4)]
+        for t in crowd:
+            t.start()
+        try:
+            wait_until(lambda: p.status()["reattaches"], 10, "a reconnect", 0.5)
+        finally:
+            over.set()
+            for t in crowd:
+                t.join()
     listener.close()
 
 
