@@ -25,7 +25,7 @@ struct peer_frame {
 
 struct peer {
 	struct vp_mux *mux;
-	uint64_t now;
+	uint64_t now, rng;
 	uint8_t vr;
 	enum vp_channel channel;
 	struct vp_parser parser;
@@ -40,6 +40,7 @@ struct peer {
 	uint32_t seq, chain;	 /* of our next frame */
 	uint32_t ack, ack_chain; /* what we say we have heard */
 	bool no_acks;		 /* ack stays as it is */
+	bool lenient;		 /* it broke the rules first: check nothing */
 	/* what HELLO says */
 	uint8_t version;
 	uint32_t features, payload, streams, window, credit, start;
