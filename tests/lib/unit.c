@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -43,6 +44,14 @@ void unit_skip(const char *what)
 {
 	fprintf(stderr, "# skipped: %s is missing\n", what);
 	_exit(UNIT_SKIPPED);
+}
+
+uint64_t unit_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
 }
 
 const char *unit_tmpdir(void)

@@ -47,6 +47,9 @@ void unit_fail(const char *file, int line, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4), noreturn));
 /* Ends the case as skipped, naming what is missing. */
 void unit_skip(const char *what) __attribute__((noreturn));
+/* CPU time of this process so far, in nanoseconds: what something costs, on a
+ * machine that does other things too. */
+uint64_t unit_cpu_ns(void);
 /* A private directory, removed after the case. */
 const char *unit_tmpdir(void);
 

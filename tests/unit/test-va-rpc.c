@@ -171,10 +171,10 @@ TEST(every_attack_is_answered_and_leaves_the_server_alive)
 		double s;
 
 		attack_make(i, false, &doc);
-		start = clock_now();
+		start = unit_cpu_ns();
 		post(&e, "", buf_data(&doc), buf_len(&doc));
 		CHECK_INT(answer(&e, &v, &f), -EREMOTEIO);
-		s = (double)(clock_now() - start) / 1e9;
+		s = (double)(unit_cpu_ns() - start) / 1e9;
 		if (s > 0.1 * clock_scale())
 			unit_fail(__FILE__, __LINE__, "%s took %.3f s",
 				  attack_name(i), s);

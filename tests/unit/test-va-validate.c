@@ -85,12 +85,12 @@ TEST(attacks_are_refused_fast)
 		double s;
 
 		attack_make(i / 2, i % 2, &doc);
-		start = clock_now();
+		start = unit_cpu_ns();
 		if (va_validate_xml(kind, buf_data(&doc), buf_len(&doc), err,
 				    sizeof(err)) >= 0)
 			unit_fail(__FILE__, __LINE__, "%s passed",
 				  attack_name(i / 2));
-		s = (double)(clock_now() - start) / 1e9;
+		s = (double)(unit_cpu_ns() - start) / 1e9;
 		if (s > 0.1 * clock_scale())
 			unit_fail(__FILE__, __LINE__, "%s took %.3f s",
 				  attack_name(i / 2), s);
