@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/commands.h"
 #include "common/daemon.h"
 #include "common/str.h"
 
@@ -32,6 +33,7 @@ static const struct key {
 	{ "socket", offsetof(struct agent_options, agent_socket), "agent.sock" },
 	{ "host-socket", offsetof(struct agent_options, host_socket), "host.sock" },
 	{ "ctl-socket", offsetof(struct agent_options, ctl_socket), "ctl.sock" },
+	{ "commands", offsetof(struct agent_options, commands), LIBDIR_VA "/commands" },
 	{ "group", 0, NULL },
 	{ "verbose", 0, NULL },
 };
@@ -132,6 +134,11 @@ int agent_conf_apply(const struct conf *c, struct agent_options *o, char *err,
 	for (size_t k = 0; r == 0 && k < sizeof(keys) / sizeof(keys[0]); k++)
 		if (keys[k].field)
 			r = apply_text(c, &keys[k], o);
+	if (r == 0 && !command_dirs_valid(o->commands)) {
+		snprintf(err, err_size, "%s: commands = %s: needs absolute paths",
+			 o->config, o->commands);
+		return -EINVAL;
+	}
 	if (r == 0 && !o->log)
 		r = (o->log = strdup(o->daemon ? "syslog" : "stderr")) ? 0 : -ENOMEM;
 	if (r < 0) {

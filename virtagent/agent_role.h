@@ -19,6 +19,7 @@ struct agent_options {
 	bool config_given; /* by option: it must be there */
 	char *log;	/* NULL = stderr, in the background syslog */
 	char *pid_file;
+	char *commands;	/* directories, ":" between them */
 	char *agent_socket, *host_socket, *ctl_socket;
 	gid_t gid;	/* of the sockets; (gid_t)-1 = only the owner */
 	bool daemon;

@@ -423,6 +423,7 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	s->ctx.check_user = check_user;
 	s->ctx.post_event = post_event;
 	s->ctx.server = s;
+	s->ctx.commands = s->options->commands;
 	s->ctx.spawn = spawn_client_new();
 	s->ctx.jobs = s->ctx.spawn ? jobs_new(s->ctx.spawn) : NULL;
 	r = start_events(s);

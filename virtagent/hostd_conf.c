@@ -22,6 +22,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/commands.h"
 #include "common/conf.h"
 #include "common/log.h"
 #include "virtagent/hostd_conf.h"
@@ -112,6 +113,13 @@ static int set_hooks(const struct place *at, const char *value)
 	return set_path(at, &at->conf->hooks, value);
 }
 
+static int set_commands(const struct place *at, const char *value)
+{
+	if (!command_dirs_valid(value))
+		return COMPLAIN(at, "commands = %s: needs absolute paths", value);
+	return set_copy(&at->conf->commands, value);
+}
+
 static int set_duration(const struct place *at, const char *value, uint64_t max,
 			uint64_t *ret)
 {
@@ -187,6 +195,7 @@ static int set_uuid(const struct place *at, const char *value)
 static const struct conf_key keys[] = {
 	{ "hostd", "group", set_group },
 	{ "hostd", "virtproxy", set_virtproxy },
+	{ "hostd", "commands", set_commands },
 	{ "events", "max-age", set_max_age },
 	{ "events", "max-count", set_max_count },
 	{ "events", "hooks", set_hooks },
@@ -438,6 +447,7 @@ void hostd_conf_done(struct hostd_conf *c)
 	free(c->guests);
 	free(c->virtproxy);
 	free(c->hooks);
+	free(c->commands);
 	policy_set_free(c->policies);
 	*c = (struct hostd_conf){ 0 };
 }

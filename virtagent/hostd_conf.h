@@ -33,6 +33,7 @@ struct hostd_conf {
 	size_t nguests;
 	gid_t gid;	    /* of the sockets; (gid_t)-1 = mode 0600 */
 	char *virtproxy;    /* path of the program, or NULL */
+	char *commands;	    /* directories of commands, ":" between them */
 	char *hooks;	    /* directory of event hooks, or NULL = default */
 	uint64_t event_age_ns;
 	uint64_t event_count;

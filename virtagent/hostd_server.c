@@ -28,6 +28,7 @@
 #include "virtagent/audit.h"
 #include "virtagent/codec.h"
 #include "virtagent/fault.h"
+#include "virtagent/host/commands.h"
 #include "virtagent/host/host.h"
 #include "virtagent/hostd_ops.h"
 #include "virtagent/hostd_server.h"
@@ -131,6 +132,18 @@ void hostd_server_set_policies(struct hostd_server *s,
 	s->policies = policies;
 	pthread_rwlock_unlock(&s->policy_lock);
 	policy_set_free(old);
+}
+
+/* Where the configuration names none, the installed ones. */
+static const char *command_dirs(const struct hostd *h)
+{
+	return h->conf.commands ? h->conf.commands : LIBDIR_VA "/commands";
+}
+
+void hostd_server_set_commands(struct hostd_server *s)
+{
+	if (host_commands_set(s->context.commands, command_dirs(s->h)) < 0)
+		log_error("the directories of commands stay as they were: out of memory");
 }
 
 static struct calls *find_calls(struct hostd_server *s, const char *guest)
@@ -346,7 +359,7 @@ static struct http_server *make_http(struct hostd_server *s, unsigned max)
 
 struct hostd_server *hostd_server_new(struct hostd *h)
 {
-	static struct va_family families[5];
+	static struct va_family families[6];
 	struct hostd_server *s = calloc(1, sizeof(*s));
 
 	if (!s)
@@ -356,6 +369,7 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 	families[2] = host_events_family;
 	families[3] = host_original_family;
 	families[4] = va_host_outcome_family;
+	families[5] = host_commands_family;
 	s->h = h;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_rwlock_init(&s->policy_lock, NULL);
@@ -364,6 +378,8 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 		.ops = &hostd_ops,
 		.arg = h,
 		.events = h->events,
+		.commands = host_commands_new(h->loop, h->children,
+					      command_dirs(h)),
 		.families = families,
 		.nfamilies = sizeof(families) / sizeof(families[0]),
 		.started = clock_wall(),
@@ -378,7 +394,7 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 	if (s->registry)
 		codec_set_allowed(s->registry, row_allowed);
 	s->outcomes = outcomes_new();
-	if (s->registry && s->outcomes &&
+	if (s->registry && s->outcomes && s->context.commands &&
 	    uuid_random(s->context.agent_id) == 0)
 		s->local = make_http(s, LOCAL_CONNECTIONS_MAX);
 	if (s->local)
@@ -406,6 +422,7 @@ void hostd_server_free(struct hostd_server *s)
 		s->calls = c->next;
 		free(c);
 	}
+	host_commands_free(s->context.commands);
 	outcomes_free(s->outcomes);
 	policy_set_free(s->policies);
 	pthread_rwlock_destroy(&s->policy_lock);

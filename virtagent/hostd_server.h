@@ -19,6 +19,8 @@ struct hostd_server *hostd_server_new(struct hostd *h);
  * or be out of loop_run() for good. */
 void hostd_server_free(struct hostd_server *s);
 
+/* Reads the directories of commands from h->conf again. */
+void hostd_server_set_commands(struct hostd_server *s);
 /* Takes over what guests may call, at start and after a reload. */
 void hostd_server_set_policies(struct hostd_server *s,
 			       struct policy_set *policies);

@@ -157,7 +157,8 @@ static const struct options options = {
 static void options_free(struct agent_options *o)
 {
 	char *texts[] = { o->program, o->channel, o->config, o->log, o->pid_file,
-			  o->agent_socket, o->host_socket, o->ctl_socket, o->role };
+			  o->agent_socket, o->host_socket, o->ctl_socket, o->role,
+			  o->commands };
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		free(texts[i]);

@@ -57,19 +57,20 @@ def _():
 @suite.case("a marked call runs once, and what became of it can be asked")
 def _():
     hostd.wait_state("red", "connected")
-    for path, rpc in ((hostd.sock, hostd.rpc()), (guests["red"].host, guests["red"].call_host())):
+    red = guests["red"]
+    for i, (path, rpc) in enumerate(((hostd.sock, hostd.rpc()), (red.host, red.call_host()))):
         agent = rpc.host.capabilities()["agent_id"]
         body = xmlrpc.client.dumps((), "host.hello")
 
         def send(call_id):
             return http_request(path, "POST", "/RPC2", body,
                                 {"Content-Type": "text/xml", "Virtagent-Call": call_id})[2]
-        call_id = agent + "/11111111-0000-4000-8000-%012d" % len(path)
-        assert rpc.host.outcome(agent + "/never")["state"] == "never"
+        call_id = agent + "/11111111-0000-4000-8000-%012d" % i
+        assert rpc.host.outcome("%s/never%d" % (agent, i))["state"] == "never"
         assert b"hello" not in send(call_id) and b"came before" in send(call_id)
         got = rpc.host.outcome(call_id)
         assert got["state"] == "done" and got["result"]["side"] == "host", got
-        assert b"another va-hostd" in send("other/1")
+        assert b"another va-hostd" in send("other/%d" % i)
         fault(5, "another agent", rpc.host.outcome, "other/1")
 
 

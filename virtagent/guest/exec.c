@@ -318,25 +318,17 @@ static int add_output(struct job *j, enum job_stream s, struct va_value *v)
 	return va_set(v, names[s][1], va_int((int64_t)offset));
 }
 
-static int exec_run(struct va_call *call, struct va_value **ret)
+int guest_run_job(struct va_call *call, struct exec_request *rq,
+		  struct va_value **ret)
 {
-	CLEANUP_FREE struct exec_request *rq = calloc(1, sizeof(*rq));
 	CLEANUP_VALUE struct va_value *v = NULL;
 	CLEANUP_JOB struct job *j = NULL;
 	int r;
 
-	if (!rq)
-		return -ENOMEM;
-	r = exec_from_params(call, rq);
-	if (r == 0 && rq->job.tty)
-		r = va_fail(call, EINVAL, "guest.exec.run has no terminal; use "
-			    "guest.exec.start");
 	rq->job.output_max = READ_MAX;
-	if (r == 0)
-		r = exec_start(call, rq, &j);
+	r = exec_start(call, rq, &j);
 	if (r == 0)
 		r = exec_feed(call, rq, j);
-	exec_request_done(rq);
 	if (r < 0)
 		return r;
 	if (rq->job.stdin_open)
@@ -354,6 +346,23 @@ static int exec_run(struct va_call *call, struct va_value **ret)
 	job_forget(j);
 	if (r == 0)
 		*ret = take_ptr(v);
+	return r;
+}
+
+static int exec_run(struct va_call *call, struct va_value **ret)
+{
+	CLEANUP_FREE struct exec_request *rq = calloc(1, sizeof(*rq));
+	int r;
+
+	if (!rq)
+		return -ENOMEM;
+	r = exec_from_params(call, rq);
+	if (r == 0 && rq->job.tty)
+		r = va_fail(call, EINVAL, "guest.exec.run has no terminal; use "
+			    "guest.exec.start");
+	if (r == 0)
+		r = guest_run_job(call, rq, ret);
+	exec_request_done(rq);
 	return r;
 }
 

@@ -151,8 +151,8 @@ static int option_env(struct va_call *call, struct exec_request *rq,
 	return r;
 }
 
-static int option_input(struct va_call *call, struct exec_request *rq,
-			const struct va_value *v)
+int exec_set_input(struct va_call *call, struct exec_request *rq,
+		   const struct va_value *v)
 {
 	const void *data;
 	size_t n;
@@ -224,25 +224,32 @@ static int set_option(struct va_call *call, struct exec_request *rq,
 		return r;
 	}
 	if (!strcmp(name, "input"))
-		return option_input(call, rq, v);
+		return exec_set_input(call, rq, v);
 	return va_fail(call, EINVAL,
 		       "there is no option \"%s\" (env, cwd, user, timeout, stdin, "
 		       "input, tty, rows, cols, output_max)", name);
 }
 
-int exec_from_params(struct va_call *call, struct exec_request *rq)
+int exec_add_args(struct va_call *call, struct exec_request *rq,
+		  const struct va_value *args)
 {
-	const struct va_value *args = va_item(call->params, 0);
-	const struct va_value *options = va_item(call->params, 1);
 	int r = 0;
 
-	for (size_t i = 0; i < va_count(args) && r == 0; i++) {
+	for (size_t i = 0; args && i < va_count(args) && r == 0; i++) {
 		CLEANUP_FREE char *arg = text_of(va_item(args, i));
 
 		r = arg ? exec_add_arg(call, rq, arg) :
 			  va_fail(call, EINVAL, "argument %zu of the program is not "
 				  "text or holds a NUL byte", i);
 	}
+	return r;
+}
+
+int exec_from_params(struct va_call *call, struct exec_request *rq)
+{
+	const struct va_value *options = va_item(call->params, 1);
+	int r = exec_add_args(call, rq, va_item(call->params, 0));
+
 	for (size_t i = 0; options && i < va_count(options) && r == 0; i++) {
 		const char *name;
 		const struct va_value *v = va_member_at(options, i, &name);

@@ -44,6 +44,13 @@ int exec_set_cwd(struct va_call *call, struct exec_request *rq, const char *dir)
 int exec_set_user(struct va_call *call, struct exec_request *rq, const char *user);
 int exec_set_timeout(struct va_call *call, struct exec_request *rq, double seconds);
 
+/* Each item of an array as an argument. */
+int exec_add_args(struct va_call *call, struct exec_request *rq,
+		  const struct va_value *args);
+/* Bytes for its stdin, which is then closed. */
+int exec_set_input(struct va_call *call, struct exec_request *rq,
+		   const struct va_value *v);
+
 /* From the XML-RPC form: an array of arguments and a struct of options. */
 int exec_from_params(struct va_call *call, struct exec_request *rq);
 
@@ -52,6 +59,20 @@ int exec_start(struct va_call *call, struct exec_request *rq, struct job **ret);
 
 /* Writes the request's input, if any, and closes the program's stdin. */
 int exec_feed(struct va_call *call, struct exec_request *rq, struct job *j);
+
+/*
+ * Starts, feeds and waits for it; *ret is the job's struct with stdout and stderr.
+ * The program is killed when the caller leaves, and the job forgotten.
+ */
+int guest_run_job(struct va_call *call, struct exec_request *rq,
+		  struct va_value **ret);
+
+/*
+ * A command of this guest (commands.c): its path and environment.  guest: the
+ * name it is told, "" = the host name.  Fails the call.
+ */
+int guest_command_request(struct va_call *call, const char *name, const char *guest,
+			  struct exec_request *rq);
 
 /* A job as the struct that guest.exec.status returns. */
 struct va_value *guest_job_value(const struct job_info *info);

@@ -23,6 +23,7 @@ const struct va_family *guest_families(size_t *n)
 		&guest_facts_family,	     &guest_facts_system_family,
 		&guest_dmesg_family,	     &guest_shutdown_family,
 		&guest_original_family,	     &va_guest_outcome_family,
+		&guest_commands_family,
 	};
 	/* Filled at run time: the rows' counts are in their own files. */
 	static struct va_family all[sizeof(list) / sizeof(list[0])];

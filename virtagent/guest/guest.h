@@ -40,6 +40,7 @@ struct guest_context {
 	int (*post_event)(struct guest_context *ctx, const char *name,
 			  struct va_value *data);
 	struct jobs *jobs; /* programs that callers started (jobs.h) */
+	const char *commands; /* directories of commands, ":" between them */
 	void *server; /* the server's own state, for its hooks */
 };
 
@@ -64,6 +65,7 @@ extern const struct va_family guest_files_read_family;
 extern const struct va_family guest_files_change_family;
 extern const struct va_family guest_put_family;
 extern const struct va_family guest_event_family;
+extern const struct va_family guest_commands_family;
 extern const struct va_family guest_exec_family;
 extern const struct va_family guest_facts_family;
 extern const struct va_family guest_facts_system_family;

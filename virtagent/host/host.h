@@ -27,12 +27,15 @@ struct host_ops {
 		      struct va_value **ret);
 };
 
+struct host_commands;
+
 struct host_context {
 	/* New with each start: outcomes are kept in memory. */
 	char agent_id[UUID_SIZE];
 	const struct host_ops *ops;
 	void *arg;
 	struct events *events;
+	struct host_commands *commands;
 	const struct va_family *families; /* all that this server has */
 	size_t nfamilies;
 	char hostname[256];
@@ -50,6 +53,7 @@ static inline struct host_context *host_context(const struct va_call *call)
 extern const struct va_family host_basic_family;
 extern const struct va_family host_guests_family;
 extern const struct va_family host_events_family;
+extern const struct va_family host_commands_family;
 extern const struct va_family host_original_family;
 
 /* Shared with the original's names. */
