@@ -29,17 +29,20 @@
 
 #include "common/clock.h"
 #include "common/daemon.h"
+#include "common/str.h"
 #include "virtagent/audit.h"
 #include "virtagent/agent_conf.h"
 #include "virtagent/agent_events.h"
 #include "virtagent/agent_form.h"
 #include "virtagent/agent_ipc.h"
+#include "virtagent/agent_keys.h"
 #include "virtagent/agent_log.h"
 #include "virtagent/agent_spawn_client.h"
 #include "virtagent/codec.h"
 #include "virtagent/fault.h"
 #include "virtagent/guest/guest.h"
 #include "virtagent/guest/jobs.h"
+#include "virtagent/guest/keys.h"
 #include "virtagent/http_client.h"
 #include "virtagent/http_server.h"
 #include "virtagent/limits.h"
@@ -390,13 +393,30 @@ static int start_events(struct agent_server *s)
 {
 	char booted[PATH_MAX];
 
-	if (http_global_init() < 0)
-		return -ENOMEM;
 	snprintf(booted, sizeof(booted), "%s/booted", dir_runtime());
 	s->events = agent_events_new(s->options->host_socket, s->ctx.agent_id,
 				     s->ctx.boot_id,
 				     s->ipc_fd >= 0 ? booted : NULL);
 	return s->events ? 0 : -ENOMEM;
+}
+
+/* A guest without a place for keys does everything else. */
+static void start_keys(struct agent_server *s)
+{
+	CLEANUP_FREE char *dir = str_printf("%s/kv", dir_runtime());
+	int r = dir ? dir_make_private(dir_runtime()) : -ENOMEM;
+
+	s->ctx.keys = r == 0 ? keyring_open(dir) : NULL;
+	if (!s->ctx.keys) {
+		log_warning("no keys: %s/kv: %s", dir_runtime(),
+			    strerror(r < 0 ? -r : errno));
+		return;
+	}
+	r = key_hooks_start(s->ctx.keys, s->ctx.spawn);
+	if (r == 0)
+		r = agent_keys_start(s->ctx.keys, s->options->host_socket);
+	if (r < 0)
+		log_warning("keys: %s", strerror(-r));
 }
 
 static int server_init(struct agent_server *s, char *err, size_t err_size)
@@ -416,7 +436,8 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 		return r;
 	s->signal_fd = block_signals();
 	r = guest_context_init(&s->ctx);
-	if (r < 0 || s->signal_fd < 0 || codec_global_init() < 0)
+	if (r < 0 || s->signal_fd < 0 || http_global_init() < 0 ||
+	    codec_global_init() < 0)
 		return -EIO;
 	s->ctx.allowed = allowed;
 	s->ctx.check_path = check_path;
@@ -434,6 +455,8 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	if (s->registry)
 		codec_set_allowed(s->registry, row_allowed);
 	s->outcomes = outcomes_new();
+	if (s->ctx.jobs && s->registry)
+		start_keys(s);
 	s->http = http_server_new(&http);
 	return s->ctx.jobs && s->registry && s->outcomes && s->http ? 0 : -ENOMEM;
 }

@@ -16,6 +16,7 @@
 #include "common/loop.h"
 #include "virtagent/host/child.h"
 #include "virtagent/host/events.h"
+#include "virtagent/host/keys.h"
 #include "virtagent/hostd_conf.h"
 #include "virtagent/http_client.h"
 
@@ -38,6 +39,7 @@ struct hostd {
 	struct http_multi *multi;
 	struct hostd_server *server;
 	struct events *events;
+	struct keys *keys;
 	struct hostd_options opt;
 	struct hostd_conf conf;
 	char *program; /* virtproxy's path */

@@ -32,6 +32,7 @@
 #include "virtagent/hostd_dir.h"
 #include "virtagent/hostd_feed.h"
 #include "virtagent/hostd_guest.h"
+#include "virtagent/hostd_keys.h"
 #include "virtagent/hostd_proxy.h"
 #include "virtagent/hostd_server.h"
 
@@ -83,6 +84,8 @@ void guest_agent_known(struct guest *g)
 		    strcmp(g->last_agent, agent_id(g->agent)) == 0;
 
 	g->announced = true;
+	guest_keys_up(g->keys, agent_boot_id(g->agent), !same, g->was_off);
+	g->was_off = false;
 	if (same)
 		return;
 	if (g->adopted && g->last_agent[0])
@@ -133,6 +136,7 @@ static void session_down(struct guest *g, const char *why)
 	g->silent = g->lost = false;
 	changed(g);
 	agent_forget(g->agent);
+	guest_keys_down(g->keys);
 	announce_down(g, why);
 }
 
@@ -142,6 +146,7 @@ static void channel_changed(struct guest *g, bool up, const char *why)
 		return;
 	g->link.channel_up = up;
 	g->down_ns = up ? 0 : clock_now();
+	g->was_off |= !up;
 	changed(g);
 	if (up)
 		log_info("guest %s: channel up: %s", g->spec.name, why);
@@ -465,7 +470,8 @@ struct guest *guest_new(struct hostd *h, const struct guest_spec *spec,
 		g->dir = guest_dir_path(spec->id);
 	g->timer = loop_timer_new(h->loop, on_timer, g);
 	g->agent = agent_new(h, g);
-	if (g->dir && g->timer && g->agent)
+	g->keys = guest_keys_new(h, g);
+	if (g->dir && g->timer && g->agent && g->keys)
 		res = guest_dir_make(g->dir, spec, h->conf.gid, err, err_size);
 	if (res == 0)
 		res = make_sockets(g, err, err_size);
@@ -487,6 +493,7 @@ void guest_free(struct guest *g)
 {
 	proxy_free(g->proxy);
 	agent_free(g->agent);
+	guest_keys_free(g->keys);
 	feed_free(g->feed);
 	server_port_free(g->port);
 	loop_timer_free(g->timer);

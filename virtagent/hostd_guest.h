@@ -15,6 +15,7 @@
 
 struct proxy;
 struct agent;
+struct guest_keys;
 struct guest_feed;
 struct server_port;
 
@@ -41,6 +42,7 @@ struct guest {
 	char *dir; /* RUNTIME/guests/ID */
 	struct proxy *proxy;
 	struct agent *agent;
+	struct guest_keys *keys;
 	struct guest_feed *feed; /* events.sock */
 	struct server_port *port; /* host.sock */
 	struct guest_link link;
@@ -48,6 +50,7 @@ struct guest {
 	uint64_t down_ns;   /* when the channel closed; 0 = it is open */
 	double since;	    /* wall time of the last change of state */
 	bool silent, lost;  /* announced */
+	bool was_off;	    /* its channel was closed since it was last heard */
 	bool announced;	    /* agent-up was said, agent-down not yet */
 	bool adopted;	    /* the virtproxy was, and its session is the old one */
 	char last_agent[64]; /* agent id that was announced; kept in guest.json */

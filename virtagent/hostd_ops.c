@@ -18,6 +18,7 @@
 
 #include "common/clock.h"
 #include "virtagent/hostd_guest.h"
+#include "virtagent/hostd_keys.h"
 #include "virtagent/hostd_ops.h"
 
 #define LOOP_NS (2 * NSEC_PER_SEC)
@@ -162,4 +163,46 @@ static int ops_guests(void *arg, const char *only, bool details,
 	return 0;
 }
 
-const struct host_ops hostd_ops = { .guests = ops_guests };
+struct known_job {
+	struct hostd *h;
+	const char *guest;
+	bool found;
+};
+
+static void run_known(void *arg)
+{
+	struct known_job *j = arg;
+
+	j->found = guest_find(j->h, j->guest) != NULL;
+}
+
+static int ops_known(void *arg, const char *guest)
+{
+	struct known_job j = { .h = arg, .guest = guest };
+	int err = loop_call(j.h->loop, run_known, &j, clock_now() + LOOP_NS);
+
+	return err < 0 ? err : j.found ? 0 : -ENOENT;
+}
+
+static void run_refresh_keys(void *arg)
+{
+	struct known_job *j = arg;
+	struct guest *g = guest_find(j->h, j->guest);
+
+	if (g)
+		guest_keys_refresh(g->keys);
+}
+
+static void ops_refresh_keys(void *arg, const char *guest)
+{
+	struct known_job j = { .h = arg, .guest = guest };
+
+	/* A busy daemon is asked again by the guest's next session. */
+	loop_call(j.h->loop, run_refresh_keys, &j, clock_now() + LOOP_NS);
+}
+
+const struct host_ops hostd_ops = {
+	.guests = ops_guests,
+	.known = ops_known,
+	.refresh_keys = ops_refresh_keys,
+};

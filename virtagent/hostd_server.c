@@ -359,7 +359,7 @@ static struct http_server *make_http(struct hostd_server *s, unsigned max)
 
 struct hostd_server *hostd_server_new(struct hostd *h)
 {
-	static struct va_family families[6];
+	static struct va_family families[7];
 	struct hostd_server *s = calloc(1, sizeof(*s));
 
 	if (!s)
@@ -370,6 +370,7 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 	families[3] = host_original_family;
 	families[4] = va_host_outcome_family;
 	families[5] = host_commands_family;
+	families[6] = host_keys_family;
 	s->h = h;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_rwlock_init(&s->policy_lock, NULL);
@@ -380,6 +381,7 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 		.events = h->events,
 		.commands = host_commands_new(h->loop, h->children,
 					      command_dirs(h)),
+		.keys = h->keys,
 		.families = families,
 		.nfamilies = sizeof(families) / sizeof(families[0]),
 		.started = clock_wall(),

@@ -29,6 +29,7 @@
 #include "virtagent/host/hooks.h"
 #include "virtagent/hostd.h"
 #include "virtagent/hostd_guest.h"
+#include "virtagent/hostd_keys.h"
 #include "virtagent/hostd_server.h"
 #include "virtagent/hostd_stop.h"
 #include "virtagent/http_client.h"
@@ -340,6 +341,14 @@ static int open_directories(const struct daemon_state *d)
 	return err < 0 ? fail(dir_runtime(), err) : 0;
 }
 
+static void on_keys(void *arg, const char *guest)
+{
+	struct guest *g = guest_find(arg, guest);
+
+	if (g)
+		guest_keys_changed(g->keys);
+}
+
 static int make_events(struct daemon_state *d)
 {
 	struct hostd *h = &d->h;
@@ -358,6 +367,10 @@ static int make_events(struct daemon_state *d)
 	h->events = events_new(&cfg);
 	if (!h->events)
 		return fail(path, -errno);
+	h->keys = keys_new(h->loop, events_store(h->events));
+	if (!h->keys)
+		return fail("the keys", -ENOMEM);
+	keys_on_change(h->keys, on_keys, h);
 	d->hooks = hooks_new(h->loop, h->children, h->events, dir,
 			     h->conf.hook_timeout_ns);
 	return d->hooks ? 0 : fail(dir, -errno);
@@ -424,6 +437,7 @@ static void tear_down(struct daemon_state *d)
 	if (h->multi)
 		http_multi_free(h->multi);
 	hooks_free(d->hooks);
+	keys_free(h->keys);
 	events_free(h->events);
 	loop_signal_free(d->sigterm);
 	loop_signal_free(d->sigint);

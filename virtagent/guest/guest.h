@@ -17,6 +17,7 @@
 #include "virtagent/method.h"
 
 struct jobs;
+struct keyring;
 
 #define GUEST_ID_SIZE UUID_SIZE
 
@@ -41,6 +42,7 @@ struct guest_context {
 			  struct va_value *data);
 	struct jobs *jobs; /* programs that callers started (jobs.h) */
 	const char *commands; /* directories of commands, ":" between them */
+	struct keyring *keys; /* keys.h; NULL = there is no place for them */
 	void *server; /* the server's own state, for its hooks */
 };
 
@@ -67,6 +69,7 @@ extern const struct va_family guest_put_family;
 extern const struct va_family guest_event_family;
 extern const struct va_family guest_commands_family;
 extern const struct va_family guest_exec_family;
+extern const struct va_family guest_keys_family;
 extern const struct va_family guest_facts_family;
 extern const struct va_family guest_facts_system_family;
 

@@ -340,6 +340,11 @@ void events_free(struct events *e)
 	free(e);
 }
 
+struct store *events_store(struct events *e)
+{
+	return e->store;
+}
+
 void events_set_limits(struct events *e, uint64_t max_age_ns,
 		       uint64_t max_count)
 {

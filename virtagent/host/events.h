@@ -15,6 +15,7 @@
 #include "virtagent/value.h"
 
 struct events;
+struct store;
 
 #define EVENT_NAME_MAX 64u	  /* bytes of an event's name */
 #define EVENT_DATA_MAX (16u << 10) /* bytes of its data as JSON */
@@ -33,6 +34,8 @@ struct events_config {
 /* NULL with errno. */
 struct events *events_new(const struct events_config *cfg);
 void events_free(struct events *e);
+/* Where they are kept; it lives as long as the events. */
+struct store *events_store(struct events *e);
 void events_set_limits(struct events *e, uint64_t max_age_ns,
 		       uint64_t max_count);
 

@@ -14,6 +14,7 @@
 
 #include "common/uuid.h"
 #include "virtagent/host/events.h"
+#include "virtagent/host/keys.h"
 #include "virtagent/method.h"
 #include "virtagent/value.h"
 
@@ -25,6 +26,10 @@ struct host_ops {
 	 */
 	int (*guests)(void *arg, const char *only, bool details,
 		      struct va_value **ret);
+	/* 0, or -ENOENT: no such guest, -ETIMEDOUT. */
+	int (*known)(void *arg, const char *guest);
+	/* Sends a guest its keys again; does not wait. */
+	void (*refresh_keys)(void *arg, const char *guest);
 };
 
 struct host_commands;
@@ -36,6 +41,7 @@ struct host_context {
 	void *arg;
 	struct events *events;
 	struct host_commands *commands;
+	struct keys *keys;
 	const struct va_family *families; /* all that this server has */
 	size_t nfamilies;
 	char hostname[256];
@@ -54,6 +60,7 @@ extern const struct va_family host_basic_family;
 extern const struct va_family host_guests_family;
 extern const struct va_family host_events_family;
 extern const struct va_family host_commands_family;
+extern const struct va_family host_keys_family;
 extern const struct va_family host_original_family;
 
 /* Shared with the original's names. */

@@ -17,7 +17,6 @@
 #include "config.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,9 +24,9 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "virtagent/host/store.h"
+#include "virtagent/host/store_priv.h"
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define RETRY_NS (5 * NSEC_PER_SEC)
 #define BUSY_MS 2000
 
@@ -36,7 +35,8 @@
 	" guest TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL,"        \
 	" agent TEXT, agent_seq INTEGER)"
 
-static const char schema[] =
+/* Each brings a file one version further. */
+static const char schema_1[] =
 	"BEGIN IMMEDIATE;"
 	"CREATE TABLE events " EVENT_COLUMNS ";"
 	"CREATE UNIQUE INDEX events_once ON events (guest, agent, agent_seq)"
@@ -82,22 +82,14 @@ static const char *const sql[SQL_COUNT] = {
 		     " OR seq <= (SELECT max(seq) FROM main.events) - ?2",
 };
 
-struct store {
-	char *path;
-	sqlite3 *db;
-	sqlite3_stmt *st[SQL_COUNT];
-	struct loop *loop;
-	pthread_t thread;
-	uint64_t last; /* number given last */
-	char trouble[256];
-	uint64_t retry_ns; /* when to try the disk again; CLOCK_NEVER = never */
-	bool missed;	   /* the table in memory holds something */
-};
+_Static_assert(SQL_COUNT == STORE_EVENT_STATEMENTS, "one slot each");
+
+static const char *const schemas[SCHEMA_VERSION] = { schema_1,
+						     store_keys_schema };
 
 /* --- opening ------------------------------------------------------------ */
 
-/* SQLite's result code as an errno. */
-static int to_errno(int rc)
+int store_errno(int rc)
 {
 	switch (rc & 0xff) {
 	case SQLITE_OK:
@@ -124,10 +116,15 @@ static int to_errno(int rc)
 static void set_trouble(struct store *s, const char *what, uint64_t retry_ns)
 {
 	if (!s->trouble[0])
-		log_warning("%s: cannot be written: %s; events are kept in "
-			    "memory for now", s->path, what);
+		log_warning("%s: cannot be written: %s; keys cannot be set, events "
+			    "are kept in memory for now", s->path, what);
 	snprintf(s->trouble, sizeof(s->trouble), "%s: %s", s->path, what);
 	s->retry_ns = retry_ns;
+}
+
+void store_failed(struct store *s)
+{
+	set_trouble(s, sqlite3_errmsg(s->db), clock_now() + RETRY_NS);
 }
 
 static int keep_text(void *arg, int n, char **values, char **names)
@@ -139,12 +136,16 @@ static int keep_text(void *arg, int n, char **values, char **names)
 	return 0;
 }
 
-/* The first value a statement gives, as text; "" on an error. */
 static void query_text(sqlite3 *db, const char *statement, char text[128])
 {
 	text[0] = '\0';
 	if (sqlite3_exec(db, statement, keep_text, text, NULL) != SQLITE_OK)
 		text[0] = '\0';
+}
+
+void store_query_text(struct store *s, const char *statement, char text[128])
+{
+	query_text(s->db, statement, text);
 }
 
 static long query_number(sqlite3 *db, const char *statement)
@@ -173,8 +174,20 @@ static void close_db(struct store *s)
 		sqlite3_finalize(s->st[i]);
 		s->st[i] = NULL;
 	}
+	store_keys_finalize(s);
 	sqlite3_close(s->db);
 	s->db = NULL;
+}
+
+/* From the version the file has to ours.  NULL, or what is wrong. */
+static const char *make_schema(struct store *s, long version)
+{
+	for (long v = version < 0 ? 0 : version; v < SCHEMA_VERSION; v++) {
+		if (sqlite3_exec(s->db, schemas[v], NULL, NULL, NULL) !=
+		    SQLITE_OK)
+			return sqlite3_errmsg(s->db);
+	}
+	return NULL;
 }
 
 /* WAL, the schema, a look at the file's health.  NULL, or what is wrong. */
@@ -195,10 +208,7 @@ static const char *prepare_db(struct store *s, char text[128])
 			 "program's %d", version, SCHEMA_VERSION);
 		return text;
 	}
-	if (version < SCHEMA_VERSION &&
-	    sqlite3_exec(s->db, schema, NULL, NULL, NULL) != SQLITE_OK)
-		return sqlite3_errmsg(s->db);
-	return NULL;
+	return make_schema(s, version);
 }
 
 /* The statements and the table in memory; they also tell whether a read-only
@@ -213,6 +223,8 @@ static int prepare_statements(struct store *s)
 		    SQLITE_OK)
 			return -EIO;
 	}
+	if (store_keys_prepare(s) < 0)
+		return -EIO;
 	s->last = (uint64_t)query_number(
 		s->db, "SELECT seq FROM main.sqlite_sequence"
 		" WHERE name = 'events'");
@@ -230,7 +242,7 @@ static int open_fallback(struct store *s)
 	if (open_db(s, ":memory:",
 		    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) != SQLITE_OK)
 		return -ENOMEM;
-	if (sqlite3_exec(s->db, schema, NULL, NULL, NULL) != SQLITE_OK)
+	if (make_schema(s, 0))
 		return -ENOMEM;
 	/* The numbers of the file that cannot be read are unknown; the time
 	 * keeps new ones above them. */
@@ -327,7 +339,7 @@ static int step_once(struct store *s, enum statement which)
 	int rc = sqlite3_step(s->st[which]);
 
 	sqlite3_reset(s->st[which]);
-	return to_errno(rc);
+	return store_errno(rc);
 }
 
 static int insert(struct store *s, enum statement which,
@@ -387,6 +399,12 @@ static void move_missed(struct store *s)
 	s->trouble[0] = '\0';
 }
 
+void store_recovered(struct store *s)
+{
+	if (s->trouble[0])
+		move_missed(s);
+}
+
 /* To disk, unless it is known to fail just now. */
 static int insert_disk(struct store *s, const struct store_event *ev)
 {
@@ -395,10 +413,10 @@ static int insert_disk(struct store *s, const struct store_event *ev)
 	if (s->trouble[0] && clock_now() < s->retry_ns)
 		return -EROFS;
 	err = insert(s, SQL_ADD, ev);
-	if (err == 0 && s->trouble[0])
-		move_missed(s);
-	else if (err < 0 && err != -EEXIST)
-		set_trouble(s, sqlite3_errmsg(s->db), clock_now() + RETRY_NS);
+	if (err == 0)
+		store_recovered(s);
+	else if (err != -EEXIST)
+		store_failed(s);
 	return err;
 }
 
@@ -470,7 +488,7 @@ int store_event_read(struct store *s, uint64_t since, const char *guest,
 			break;
 	}
 	sqlite3_reset(st);
-	return to_errno(rc);
+	return store_errno(rc);
 }
 
 int store_event_trim(struct store *s, int64_t before_ms, uint64_t count)

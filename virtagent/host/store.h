@@ -66,4 +66,56 @@ int store_event_read(struct store *s, uint64_t since, const char *guest,
  * ones. */
 int store_event_trim(struct store *s, int64_t before_ms, uint64_t count);
 
+/* --- keys (store_keys.c); all on the store's thread ----------------------- */
+
+struct store_key {
+	const char *name;
+	uint64_t revision;
+	unsigned flags;
+	const void *value; /* NULL = it was removed at that revision */
+	size_t size;
+};
+
+struct store_keys_state {
+	uint64_t revision; /* of the last change; 0 = never had a key */
+	uint64_t floor;	   /* removals up to here are forgotten */
+	char boot[64];	   /* the guest's boot these keys were last seen by */
+};
+
+typedef int (*store_key_fn)(void *arg, const struct store_key *key);
+
+/* Of the file; "" without one. */
+const char *store_id(const struct store *s);
+/* All zero for a guest without keys. */
+int store_keys_state(struct store *s, const char *guest,
+		     struct store_keys_state *ret);
+/* Calls fn with the key, also a removed one; -ENOENT when it never was. */
+int store_key_get(struct store *s, const char *guest, const char *name,
+		  store_key_fn fn, void *arg);
+/* Keys changed after since, removed ones included, in the order of revisions,
+ * until fn returns non-zero. */
+int store_keys_since(struct store *s, const char *guest, uint64_t since,
+		     store_key_fn fn, void *arg);
+/* Keys that are there, behind the name after, in the order of names; value is
+ * not NULL, but points to nothing: only its size is known. */
+int store_keys_list(struct store *s, const char *guest, const char *after,
+		    store_key_fn fn, void *arg);
+/* Bytes of names and values, cost being added for each key. */
+int store_keys_usage(struct store *s, const char *guest, unsigned cost,
+		     uint64_t *ret);
+/*
+ * A transaction: begin, puts, set_state, then commit or rollback.  Unlike events,
+ * keys are never kept in memory only: begin fails while the disk takes no
+ * writes.
+ */
+int store_keys_begin(struct store *s);
+int store_key_put(struct store *s, const char *guest,
+		  const struct store_key *key);
+int store_keys_set_state(struct store *s, const char *guest,
+			 const struct store_keys_state *state);
+/* Forgets the removals up to a revision. */
+int store_keys_forget(struct store *s, const char *guest, uint64_t upto);
+int store_keys_commit(struct store *s);
+void store_keys_rollback(struct store *s);
+
 #endif

@@ -1,0 +1,108 @@
+/*
+ * kv.c - see kv.h
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include "virtagent/client/kv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/str.h"
+#include "virtagent/client/output.h"
+
+static bool is_key(const char *word)
+{
+	return str_starts(word, "host.") || str_starts(word, "user.") ||
+	       str_starts(word, "guest.");
+}
+
+/* The guest's name, on a host. */
+static int find_guest(const struct client *cl, struct kv *kv)
+{
+	struct target t;
+	int code;
+
+	if (cl->guest) {
+		snprintf(kv->guest, sizeof(kv->guest), "%s", cl->guest);
+		return VAC_OK;
+	}
+	if (kv->argc && !is_key(kv->argv[0])) {
+		snprintf(kv->guest, sizeof(kv->guest), "%s", kv->argv[0]);
+		kv->argc--;
+		kv->argv++;
+		return VAC_OK;
+	}
+	code = target_resolve(cl, SIDE_GUEST, NULL, &t);
+	if (!code)
+		snprintf(kv->guest, sizeof(kv->guest), "%s", t.name);
+	return code;
+}
+
+int kv_open(const struct client *cl, int argc, char **argv, bool to_host,
+	    struct kv *ret)
+{
+	int code = VAC_OK;
+	bool path;
+
+	*ret = (struct kv){ .argc = argc, .argv = argv };
+	if (!cl->guest && argc && str_starts(argv[0], "unix:")) {
+		snprintf(ret->guest, sizeof(ret->guest), "%s", argv[0]);
+		ret->argc--;
+		ret->argv++;
+	}
+	path = *ret->guest || (cl->guest && str_starts(cl->guest, "unix:"));
+	if (path)
+		return rpc_connect(cl, SIDE_GUEST, *ret->guest ? ret->guest :
+								 NULL, &ret->r);
+	ret->host = target_on_host(cl) && !cl->up;
+	if (ret->host)
+		code = find_guest(cl, ret);
+	if (code)
+		return code;
+	ret->host |= to_host;
+	return rpc_connect(cl, ret->host ? SIDE_HOST : SIDE_GUEST, NULL,
+			   &ret->r);
+}
+
+void kv_close(struct kv *kv)
+{
+	if (kv->r)
+		rpc_free(kv->r);
+}
+
+int kv_call(struct kv *kv, const char *what, struct va_value *params, bool loud,
+	    struct va_value **ret)
+{
+	struct va_value *all = va_array();
+	char method[64];
+	int bad = 0;
+
+	snprintf(method, sizeof(method), "%s.kv.%s",
+		 kv->host ? "host" : "guest", what);
+	if (kv->host)
+		bad |= va_append(all, va_string(kv->guest));
+	for (size_t i = 0; i < va_count(params); i++)
+		bad |= va_append(all, va_value_copy(va_item(params, i)));
+	bad |= !params;
+	va_value_free(params);
+	if (bad) {
+		va_value_free(all);
+		out_error(NULL, method, "out of memory");
+		return VAC_ERROR;
+	}
+	return loud ? rpc_call(kv->r, method, RPC_IDEMPOTENT, all, ret) :
+		      rpc_try(kv->r, method, RPC_IDEMPOTENT, all, ret);
+}
+
+int kv_need(const struct client *cl, const struct kv *kv, int min, int max)
+{
+	if (kv->argc >= min && (max < 0 || kv->argc <= max))
+		return VAC_OK;
+	out_error(NULL, cl->verb->name, "usage: " PROGRAM " %s [OPTION...] %s%s",
+		  cl->verb->name, cl->verb->usage,
+		  kv->host ? "" : "   (no GUEST in a guest)");
+	return VAC_USAGE;
+}

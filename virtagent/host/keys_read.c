@@ -1,0 +1,303 @@
+/*
+ * keys_read.c - reading the host's keys
+ *
+ * A guest sees what it may read; secret keys stand in no list.  Changes come in
+ * batches that end between two revisions, so that what was set together is seen
+ * together.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/str.h"
+#include "virtagent/host/keys_priv.h"
+
+/* After this many bytes a batch ends with its revision; another KEYS_SET_MAX may
+ * be in that, and all must fit a document of 4 MiB as base64. */
+#define BATCH_BYTES (256u << 10)
+
+struct read_job {
+	struct keys *k;
+	char *guest;
+	const char *name, *pattern, *after;
+	enum keys_who who;
+	uint64_t since, upto;
+	struct va_value *list, *ret;
+	size_t bytes, count;
+	char last[KEY_NAME_MAX + 1];
+	bool more, full;
+	int error;
+	void (*fn)(void *arg, struct va_value *v);
+	void *arg;
+};
+
+static bool visible(const struct read_job *j, const struct store_key *key)
+{
+	return j->who != KEYS_GUEST || (key->flags & KEY_READ);
+}
+
+/* {name, revision, size, read, write, secret, lifetime} */
+static struct va_value *key_facts(const struct store_key *key)
+{
+	CLEANUP_VALUE struct va_value *v = va_struct();
+	int err = va_set(v, "name", va_string(key->name));
+
+	if (err == 0)
+		err = va_set(v, "revision", va_int((int64_t)key->revision));
+	if (err == 0 && key->value)
+		err = va_set(v, "size", va_int((int64_t)key->size));
+	if (err == 0)
+		err = key_flags_put(v, key->flags);
+	return err < 0 ? NULL : take_ptr(v);
+}
+
+static struct va_value *key_whole(const struct store_key *key)
+{
+	CLEANUP_VALUE struct va_value *v = key_facts(key);
+	int err;
+
+	if (key->value)
+		err = va_set(v, "value", va_bytes(key->value, key->size));
+	else
+		err = va_set(v, "removed", va_bool(true));
+	return err < 0 ? NULL : take_ptr(v);
+}
+
+/* --- one ------------------------------------------------------------------ */
+
+static int take_one(void *arg, const struct store_key *key)
+{
+	struct read_job *j = arg;
+
+	if (key->value && visible(j, key)) {
+		j->ret = key_whole(key);
+		j->error = j->ret ? 0 : -ENOMEM;
+	}
+	return 1;
+}
+
+static void run_get(void *arg)
+{
+	struct read_job *j = arg;
+	int err;
+
+	j->error = -ENOENT;
+	err = store_key_get(j->k->store, j->guest, j->name, take_one, j);
+	if (err < 0)
+		j->error = err;
+}
+
+static int read_now(struct keys *k, struct read_job *j, loop_fn fn,
+		    uint64_t deadline_ns, struct va_value **ret)
+{
+	int err;
+
+	j->k = k;
+	err = loop_call(store_loop(k->store), fn, j, deadline_ns);
+	if (err == 0)
+		err = j->error;
+	if (err == 0)
+		*ret = take_ptr(j->ret);
+	va_value_free(j->ret);
+	va_value_free(j->list);
+	return err;
+}
+
+int keys_get(struct keys *k, const char *guest, const char *name,
+	     enum keys_who who, uint64_t deadline_ns, struct va_value **ret)
+{
+	struct read_job j = { .guest = (char *)(uintptr_t)guest, .name = name,
+			      .who = who };
+
+	return read_now(k, &j, run_get, deadline_ns, ret);
+}
+
+/* --- list ----------------------------------------------------------------- */
+
+static int take_listed(void *arg, const struct store_key *key)
+{
+	struct read_job *j = arg;
+
+	if (j->count >= KEYS_LIST_MAX) {
+		j->more = true;
+		return 1;
+	}
+	if (!visible(j, key) || (key->flags & KEY_SECRET) ||
+	    !str_glob(j->pattern, key->name))
+		return 0;
+	snprintf(j->last, sizeof(j->last), "%s", key->name);
+	j->count++;
+	j->error = va_append(j->list, key_facts(key));
+	return j->error < 0;
+}
+
+static void run_list(void *arg)
+{
+	struct read_job *j = arg;
+	struct store_keys_state st;
+	int err;
+
+	j->list = va_array();
+	j->ret = va_struct();
+	err = store_keys_state(j->k->store, j->guest, &st);
+	if (err == 0)
+		err = store_keys_list(j->k->store, j->guest, j->after,
+				      take_listed, j);
+	if (err == 0)
+		err = j->error;
+	if (err == 0)
+		err = va_set(j->ret, "revision", va_int((int64_t)st.revision));
+	if (err == 0)
+		err = va_set(j->ret, "acked",
+			     va_int(keys_acked(j->k, j->guest)));
+	if (err == 0)
+		err = va_set(j->ret, "store",
+			     va_string(store_id(j->k->store)));
+	if (err == 0)
+		err = va_set(j->ret, "next", va_string(j->more ? j->last : ""));
+	if (err == 0)
+		err = va_set(j->ret, "keys", take_ptr(j->list));
+	j->error = err;
+}
+
+int keys_list(struct keys *k, const char *guest, const char *pattern,
+	      const char *after, enum keys_who who, uint64_t deadline_ns,
+	      struct va_value **ret)
+{
+	struct read_job j = { .guest = (char *)(uintptr_t)guest, .who = who,
+			      .pattern = pattern, .after = after };
+
+	return read_now(k, &j, run_list, deadline_ns, ret);
+}
+
+/* --- changes -------------------------------------------------------------- */
+
+static int take_change(void *arg, const struct store_key *key)
+{
+	struct read_job *j = arg;
+
+	if (key->revision != j->upto &&
+	    (j->bytes > BATCH_BYTES || j->count >= KEYS_LIST_MAX)) {
+		j->more = true;
+		return 1;
+	}
+	j->upto = key->revision;
+	if (!key->value && j->since == 0)
+		return 0;
+	if (!visible(j, key)) {
+		/* As if it were not there, which it may have been before. */
+		const struct store_key gone = { .name = key->name,
+						.revision = key->revision };
+
+		if (j->since == 0)
+			return 0;
+		j->error = va_append(j->list, key_whole(&gone));
+	} else if (str_glob(j->pattern, key->name)) {
+		j->error = va_append(j->list, key_whole(key));
+	}
+	j->count++;
+	j->bytes += key->size + strlen(key->name) + KEY_COST;
+	return j->error < 0;
+}
+
+static int fill_changes(struct read_job *j, const struct store_keys_state *st)
+{
+	int err = va_set(j->ret, "store", va_string(store_id(j->k->store)));
+
+	if (err == 0)
+		err = va_set(j->ret, "revision", va_int((int64_t)j->upto));
+	if (err == 0)
+		err = va_set(j->ret, "newest", va_int((int64_t)st->revision));
+	if (err == 0)
+		err = va_set(j->ret, "since", va_int((int64_t)j->since));
+	if (err == 0)
+		err = va_set(j->ret, "full", va_bool(j->full));
+	if (err == 0)
+		err = va_set(j->ret, "more", va_bool(j->more));
+	return err < 0 ? err : va_set(j->ret, "keys", take_ptr(j->list));
+}
+
+static void run_changes(void *arg)
+{
+	struct read_job *j = arg;
+	struct store_keys_state st;
+	int err = store_keys_state(j->k->store, j->guest, &st);
+
+	j->list = va_array();
+	j->ret = va_struct();
+	if (err == 0 && (j->since < st.floor || j->since > st.revision))
+		j->since = 0;
+	j->full = j->since == 0;
+	j->upto = j->since;
+	if (err == 0)
+		err = store_keys_since(j->k->store, j->guest, j->since,
+				       take_change, j);
+	if (err == 0)
+		err = j->error;
+	if (!j->more && j->upto < st.revision)
+		j->upto = st.revision;
+	if (err == 0)
+		err = fill_changes(j, &st);
+	if (err == 0)
+		keys_note_revision(j->k, j->guest, st.revision);
+	j->error = err;
+}
+
+int keys_changes(struct keys *k, const char *guest, uint64_t since,
+		 const char *pattern, enum keys_who who, uint64_t deadline_ns,
+		 struct va_value **ret)
+{
+	struct read_job j = { .guest = (char *)(uintptr_t)guest, .who = who,
+			      .since = since, .pattern = pattern };
+
+	return read_now(k, &j, run_changes, deadline_ns, ret);
+}
+
+static void job_free(struct read_job *j)
+{
+	va_value_free(j->ret);
+	va_value_free(j->list);
+	free(j->guest);
+	free(j);
+}
+
+/* Loop's thread again. */
+static void finish_fetch(void *arg)
+{
+	struct read_job *j = arg;
+
+	j->fn(j->arg, j->error < 0 ? NULL : take_ptr(j->ret));
+	job_free(j);
+}
+
+static void run_fetch(void *arg)
+{
+	struct read_job *j = arg;
+
+	run_changes(j);
+	if (loop_post(j->k->loop, finish_fetch, j) < 0)
+		job_free(j);
+}
+
+int keys_fetch(struct keys *k, const char *guest, uint64_t since,
+	       void (*fn)(void *arg, struct va_value *v), void *arg)
+{
+	struct read_job *j = calloc(1, sizeof(*j));
+	int err;
+
+	if (!j)
+		return -ENOMEM;
+	*j = (struct read_job){ .k = k, .since = since, .pattern = "*",
+				.who = KEYS_GUEST, .fn = fn, .arg = arg,
+				.guest = strdup(guest) };
+	err = j->guest ? loop_post(store_loop(k->store), run_fetch, j) : -ENOMEM;
+	if (err < 0)
+		job_free(j);
+	return err;
+}

@@ -1,0 +1,178 @@
+/*
+ * keys_wait.c - who waits for a change of keys, and is told
+ *
+ * A waiting thread is woken by any change of any guest's keys and looks for
+ * itself; they are few (watches), and changes are rare.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "virtagent/host/keys_priv.h"
+
+/* Under the lock; NULL on ENOMEM. */
+static struct keys_guest *find_guest(struct keys *k, const char *guest)
+{
+	struct keys_guest *g = k->guests;
+
+	while (g && strcmp(g->name, guest) != 0)
+		g = g->next;
+	if (g)
+		return g;
+	g = calloc(1, sizeof(*g) + strlen(guest) + 1);
+	if (!g)
+		return NULL;
+	strcpy(g->name, guest);
+	g->revision = g->acked = -1;
+	g->next = k->guests;
+	k->guests = g;
+	return g;
+}
+
+struct note {
+	struct keys *k;
+	char guest[];
+};
+
+static void run_note(void *arg)
+{
+	CLEANUP_FREE struct note *n = arg;
+
+	if (n->k->fn)
+		n->k->fn(n->k->arg, n->guest);
+}
+
+static void tell_loop(struct keys *k, const char *guest)
+{
+	struct note *n = malloc(sizeof(*n) + strlen(guest) + 1);
+
+	if (!n)
+		return;
+	n->k = k;
+	strcpy(n->guest, guest);
+	if (loop_post(k->loop, run_note, n) < 0)
+		free(n);
+}
+
+void keys_note_revision(struct keys *k, const char *guest, uint64_t revision)
+{
+	struct keys_guest *g;
+	bool changed;
+
+	pthread_mutex_lock(&k->lock);
+	g = find_guest(k, guest);
+	changed = g && g->revision != (int64_t)revision;
+	if (g)
+		g->revision = (int64_t)revision;
+	if (changed)
+		notify_all(&k->changed);
+	pthread_mutex_unlock(&k->lock);
+	if (changed)
+		tell_loop(k, guest);
+}
+
+void keys_set_acked(struct keys *k, const char *guest, int64_t revision)
+{
+	struct keys_guest *g;
+
+	pthread_mutex_lock(&k->lock);
+	g = find_guest(k, guest);
+	if (g)
+		g->acked = revision;
+	notify_all(&k->changed);
+	pthread_mutex_unlock(&k->lock);
+}
+
+int64_t keys_revision(struct keys *k, const char *guest)
+{
+	struct keys_guest *g;
+	int64_t revision;
+
+	pthread_mutex_lock(&k->lock);
+	g = find_guest(k, guest);
+	revision = g ? g->revision : -1;
+	pthread_mutex_unlock(&k->lock);
+	return revision;
+}
+
+int64_t keys_acked(struct keys *k, const char *guest)
+{
+	struct keys_guest *g;
+	int64_t acked;
+
+	pthread_mutex_lock(&k->lock);
+	g = find_guest(k, guest);
+	acked = g ? g->acked : -1;
+	pthread_mutex_unlock(&k->lock);
+	return acked;
+}
+
+static bool reached(struct keys *k, const char *guest, uint64_t since,
+		    bool acked)
+{
+	const struct keys_guest *g = find_guest(k, guest);
+
+	if (!g)
+		return false;
+	return acked ? g->acked >= (int64_t)since :
+		       g->revision > (int64_t)since;
+}
+
+int keys_wait(struct keys *k, const char *guest, uint64_t since, bool acked,
+	      int cancel_fd, uint64_t deadline_ns)
+{
+	bool there;
+	int err = 0;
+
+	pthread_mutex_lock(&k->lock);
+	while (!(there = reached(k, guest, since, acked)) && err == 0)
+		err = notify_wait(&k->changed, &k->lock, cancel_fd,
+				  deadline_ns);
+	pthread_mutex_unlock(&k->lock);
+	return there ? 0 : err;
+}
+
+struct keys *keys_new(struct loop *loop, struct store *store)
+{
+	struct keys *k = calloc(1, sizeof(*k));
+
+	if (!k)
+		return NULL;
+	k->loop = loop;
+	k->store = store;
+	pthread_mutex_init(&k->lock, NULL);
+	return k;
+}
+
+static void nothing(void *arg)
+{
+}
+
+void keys_free(struct keys *k)
+{
+	if (!k)
+		return;
+	/* What was posted before is then done with it. */
+	loop_call(store_loop(k->store), nothing, NULL, CLOCK_NEVER);
+	while (k->guests) {
+		struct keys_guest *g = k->guests;
+
+		k->guests = g->next;
+		free(g);
+	}
+	pthread_mutex_destroy(&k->lock);
+	free(k);
+}
+
+void keys_on_change(struct keys *k, void (*fn)(void *arg, const char *guest),
+		    void *arg)
+{
+	k->fn = fn;
+	k->arg = arg;
+}

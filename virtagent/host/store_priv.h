@@ -1,0 +1,49 @@
+/*
+ * store_priv.h - what store.c (opening, events) and store_keys.c share; nobody
+ * else's business
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_HOST_STORE_PRIV_H
+#define VA_HOST_STORE_PRIV_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtagent/host/store.h"
+
+#define STORE_EVENT_STATEMENTS 7
+#define STORE_KEY_STATEMENTS 12
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+struct store {
+	char *path;
+	struct sqlite3 *db;
+	struct sqlite3_stmt *st[STORE_EVENT_STATEMENTS];
+	struct sqlite3_stmt *key_st[STORE_KEY_STATEMENTS];
+	struct loop *loop;
+	pthread_t thread;
+	uint64_t last; /* number given last */
+	char id[64];   /* of the file: another one's numbers mean nothing here */
+	char trouble[256];
+	uint64_t retry_ns; /* when to try the disk again; CLOCK_NEVER = never */
+	bool missed;	   /* the table in memory holds something */
+};
+
+/* SQLite's result code as an errno. */
+int store_errno(int rc);
+/* The disk failed now; and: it took a write again. */
+void store_failed(struct store *s);
+void store_recovered(struct store *s);
+/* The first value a statement gives, as text; "" on an error. */
+void store_query_text(struct store *s, const char *statement, char text[128]);
+
+/* From store_keys.c: the tables of schema version 2, and its statements. */
+extern const char store_keys_schema[];
+int store_keys_prepare(struct store *s);
+void store_keys_finalize(struct store *s);
+
+#endif
