@@ -6,8 +6,8 @@
  * retransmission ring, acks, challenges and beacons.
  *
  * Where things are:  link.c life and incoming frames' dispatch, link_session.c
- * handshake, link_rx.c sequence numbers and acks, link_tx.c ring and output,
- * link_timer.c deadlines.
+ * handshake, link_rx.c sequence numbers and acks, link_ring.c what is kept until it
+ * is acknowledged, link_tx.c output, link_timer.c deadlines.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -222,7 +222,7 @@ void vp_link_sequenced(struct vp_link *l, const struct vp_frame *f);
 /* Forgets what is due: an ack goes out with something else. */
 void vp_link_ack_carried(struct vp_link *l);
 
-/* link_tx.c */
+/* link_ring.c */
 /* Sets up the ring for a new session. */
 int vp_link_tx_start(struct vp_link *l);
 /* Before the session ends: what is half written must still go out whole. */
@@ -231,6 +231,12 @@ void vp_link_tx_done(struct vp_link *l);
 void vp_link_release(struct vp_link *l);
 /* Sends again from the first frame not acknowledged. */
 void vp_link_rewind(struct vp_link *l);
+/* Gets the next new frame from the mux into the ring, in limit bytes if that is
+ * worth it: false, there is none or no room. */
+bool vp_link_pull(struct vp_link *l, size_t limit);
+bool vp_link_can_pull(const struct vp_link *l);
+
+/* link_tx.c */
 size_t vp_link_output(struct vp_link *l, struct iovec *iov, size_t max,
 		      size_t limit);
 void vp_link_written(struct vp_link *l, size_t n);
@@ -245,6 +251,11 @@ void vp_link_rtt_sample(struct vp_link *l, uint64_t rtt);
 uint64_t vp_link_deadline(const struct vp_link *l);
 void vp_link_tick(struct vp_link *l);
 bool vp_link_wants_reconnect(const struct vp_link *l, uint64_t now);
+
+static inline uint32_t vp_min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
 
 static inline bool vp_seq_before(uint32_t a, uint32_t b)
 {

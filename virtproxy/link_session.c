@@ -15,11 +15,6 @@
 
 #define HANDSHAKE_LEN 39u
 
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
 static struct vp_limits own_limits(const struct vp_link *l)
 {
 	const struct vp_params *p = l->params;
@@ -106,11 +101,11 @@ static void agree(struct vp_link *l, const struct vp_limits *peer)
 	l->agreed = *peer;
 	l->agreed.channel = l->channel;
 	l->agreed.features = own.features & peer->features;
-	l->agreed.payload = min_u32(own.payload, peer->payload);
-	l->agreed.streams = min_u32(own.streams, peer->streams);
-	l->agreed.window = min_u32(own.window, peer->window);
+	l->agreed.payload = vp_min_u32(own.payload, peer->payload);
+	l->agreed.streams = vp_min_u32(own.streams, peer->streams);
+	l->agreed.window = vp_min_u32(own.window, peer->window);
 	/* Two frames fit at least, or the line would stand still in between. */
-	l->agreed.payload = min_u32(l->agreed.payload,
+	l->agreed.payload = vp_min_u32(l->agreed.payload,
 				    l->agreed.window / 2 - VP_SLOT_EXTRA);
 }
 

@@ -1,15 +1,9 @@
 /*
- * link_tx.c - the retransmission ring, and what goes out next
+ * link_tx.c - what goes out next, and what of it has gone
  *
- * Payload is pulled straight into the ring, where it stays until the peer's
- * daemon has it (R7).  A slot is laid out as a raw frame:
- *
- *	header 52 | payload | trailer 4 | next slot ...
- *
- * On virtio-serial the channel is written from the ring itself, several frames
- * to a piece.  On a serial line frames are COBS encoded into the stage when
- * they are due, a short burst at a time, so that little waits in front of what
- * becomes urgent.
+ * On virtio-serial the channel is written from the ring (link_ring.c).  On a serial
+ * line frames are COBS encoded into the stage when they are due, a short burst
+ * at a time, so that little waits in front of what becomes urgent.
  *
  * What is offered to the channel, in this order:
  *	part	the rest of a raw frame that was half written
@@ -21,184 +15,10 @@
  */
 #include "config.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "virtproxy/link.h"
 
-/* Less room than this in the ring is not worth a frame, bytes of payload. */
-#define PAYLOAD_WORTH 4096u
 /* Room a control frame needs in the stage, bytes. */
 #define CONTROL_ROOM (COBS_MAX(VP_CONTROL_HEAD + VP_CONTROL_BODY_MAX) + 2)
-
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
-int vp_link_tx_start(struct vp_link *l)
-{
-	/* What wrapping wastes is less than one slot worth having. */
-	size_t size = l->agreed.window + l->agreed.payload + VP_SLOT_EXTRA;
-
-	if (size != l->ring_size) {
-		free(l->ring);
-		l->ring_size = 0;
-		l->ring = malloc(size);
-		if (!l->ring)
-			return -ENOMEM;
-		l->ring_size = size;
-	}
-	l->head = 0;
-	l->released = l->una = l->ptr = l->sent = l->nxt = l->start_seq;
-	l->chain_out = l->keys.epoch;
-	l->in_flight = l->since_push = 0;
-	l->bulk_window = l->channel == VP_CHANNEL_SERIAL ?
-				 min_u32(VP_BULK_START, l->agreed.window) :
-				 l->agreed.window;
-	return 0;
-}
-
-void vp_link_tx_stop(struct vp_link *l)
-{
-	struct vp_tx *tx = vp_tx_of(l, l->part_seq);
-	struct buf whole;
-	size_t size;
-
-	l->plan_part = l->plan_stage = l->plan_raw = 0;
-	if (!l->part)
-		return;
-	/* In front of the stage: it is what the channel is in the middle of. */
-	l->part = false;
-	size = tx->len + VP_SLOT_EXTRA;
-	buf_init(&whole, l->stage.cap);
-	if (buf_put(&whole, l->ring + tx->off + l->part_done,
-		    size - l->part_done) ||
-	    buf_put(&whole, buf_data(&l->stage), buf_len(&l->stage))) {
-		buf_done(&whole); /* the peer sees a cut frame */
-		return;
-	}
-	buf_done(&l->stage);
-	l->stage = whole;
-}
-
-void vp_link_tx_done(struct vp_link *l)
-{
-	buf_done(&l->stage);
-	free(l->ring);
-	l->ring = NULL;
-	l->ring_size = 0;
-}
-
-void vp_link_release(struct vp_link *l)
-{
-	while (l->released != l->una &&
-	       !(l->part && l->released == l->part_seq))
-		l->released++;
-}
-
-void vp_link_rewind(struct vp_link *l)
-{
-	l->ptr = l->una;
-}
-
-/*
- * Finds room for a slot at l->head; returns how long its payload may be, 0 when
- * there is not enough to be worth it.
- */
-static size_t ring_room(struct vp_link *l)
-{
-	size_t least = VP_SLOT_EXTRA + min_u32(l->agreed.payload, PAYLOAD_WORTH);
-	size_t room = l->ring_size, tail;
-
-	if (l->in_flight + least > l->agreed.window ||
-	    l->nxt - l->released >= VP_TX_MAX)
-		return 0;
-	if (l->nxt == l->released) {
-		l->head = 0;
-	} else {
-		tail = vp_tx_of(l, l->released)->off;
-		if (l->head <= tail) {
-			room = tail - l->head;
-		} else if (l->ring_size - l->head >= least) {
-			room = l->ring_size - l->head;
-		} else {
-			room = tail;
-			if (room >= least)
-				l->head = 0;
-		}
-	}
-	if (room < least)
-		return 0;
-	if (room > l->agreed.window - l->in_flight)
-		room = l->agreed.window - l->in_flight;
-	return min_u32((uint32_t)room - VP_SLOT_EXTRA, l->agreed.payload);
-}
-
-static bool bulk_ok(const struct vp_link *l)
-{
-	return l->in_flight < l->bulk_window;
-}
-
-/* Should the frame that makes the slot bytes grow by size ask for an ack? */
-static bool push_now(struct vp_link *l, size_t size)
-{
-	size_t every = l->params->push_bytes;
-	size_t next = VP_SLOT_EXTRA + l->agreed.payload;
-
-	if (every > l->bulk_window / 4)
-		every = l->bulk_window / 4;
-	l->since_push += size;
-	if (l->since_push < every && l->in_flight + next <= l->agreed.window)
-		return false;
-	l->since_push = 0;
-	return true;
-}
-
-/* Gets the next new frame from the mux into the ring: false, there is none. */
-static bool pull(struct vp_link *l, size_t limit)
-{
-	size_t max = ring_room(l);
-	uint8_t *slot = l->ring + l->head;
-	struct vp_pull p = { .buf = slot + VP_RAW_HEAD, .max = max,
-			     .bulk_ok = bulk_ok(l) };
-	struct vp_frame f = { .vr = l->vr, .epoch = l->keys.epoch };
-	struct vp_tx *tx = vp_tx_of(l, l->nxt);
-	ssize_t len;
-
-	if (!max)
-		return false;
-	/* Better whole frames in one write than the tail of one in the next. */
-	if (limit < max + VP_SLOT_EXTRA &&
-	    limit >= VP_SLOT_EXTRA + min_u32(l->agreed.payload, PAYLOAD_WORTH))
-		p.max = limit - VP_SLOT_EXTRA;
-	len = l->ops.pull(l->arg, &p);
-	if (len < 0)
-		return false;
-	l->in_flight += (size_t)len + VP_SLOT_EXTRA;
-	if (push_now(l, (size_t)len + VP_SLOT_EXTRA))
-		p.flags |= VP_F_PUSH;
-	*tx = (struct vp_tx){ .off = (uint32_t)l->head, .len = (uint32_t)len,
-			      .chain = l->chain_out, .stream = p.stream,
-			      .type = p.type, .flags = p.flags };
-	f.type = p.type;
-	f.flags = p.flags;
-	f.ack = l->rcv_next;
-	f.ack_chain = l->chain_in;
-	f.seq = l->nxt;
-	f.chain = l->chain_out;
-	f.stream = p.stream;
-	f.body = p.buf;
-	f.len = (size_t)len;
-	f.time = l->now;
-	if (l->channel == VP_CHANNEL_VIRTIO)
-		vp_raw_make(slot, &f, l->keys.seed);
-	l->chain_out = vp_chain_next(l->chain_out, &f);
-	l->head += (size_t)len + VP_SLOT_EXTRA;
-	l->nxt++;
-	return true;
-}
 
 /* The frame at ptr goes out. */
 static void mark_sent(struct vp_link *l)
@@ -229,7 +49,7 @@ static void stage_sequenced(struct vp_link *l)
 		struct vp_frame f = { .vr = l->vr, .epoch = l->keys.epoch };
 		struct vp_tx *tx = vp_tx_of(l, l->ptr);
 
-		if (l->ptr == l->nxt && !pull(l, SIZE_MAX))
+		if (l->ptr == l->nxt && !vp_link_pull(l, SIZE_MAX))
 			return;
 		f.type = tx->type;
 		f.flags = tx->flags;
@@ -258,7 +78,7 @@ static size_t offer_raw(struct vp_link *l, struct iovec *iov, size_t max,
 		uint8_t *slot;
 		size_t size;
 
-		if (seq == l->nxt && (pieces == max || !pull(l, limit)))
+		if (seq == l->nxt && (pieces == max || !vp_link_pull(l, limit)))
 			break;
 		slot = l->ring + tx->off;
 		size = tx->len + VP_SLOT_EXTRA;
@@ -484,9 +304,5 @@ bool vp_link_wants_write(const struct vp_link *l)
 		return true;
 	if (!may_sequence(l))
 		return false;
-	return l->ptr != l->nxt ||
-	       (l->in_flight + VP_SLOT_EXTRA +
-			min_u32(l->agreed.payload, PAYLOAD_WORTH) <=
-		l->agreed.window && l->nxt - l->released < VP_TX_MAX &&
-		l->ops.ready(l->arg, bulk_ok(l)));
+	return l->ptr != l->nxt || vp_link_can_pull(l);
 }
