@@ -107,10 +107,13 @@ def _():
 @suite.case("a virtproxy that hangs is killed and replaced")
 def _():
     pid = hostd.facts("two")["pid"]
+    last = hostd.events()[-1]["seq"]
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: gone(pid), 40, "the hung virtproxy to be killed", 0.1)
     assert "does not answer" in hostd.log()
     hostd.wait_state("two", "connected")
+    wait_until(lambda: any(e["guest"] == "two" and e["event"] == "agent-up"
+                           for e in hostd.events(last)), 10, "its agent to be asked again")
     # Others are not held by it.
     assert hostd.guest_rpc("one").guest.ping() == "pong"
 
