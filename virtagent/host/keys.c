@@ -365,6 +365,7 @@ static void run_booted(void *arg)
 	CLEANUP(post_free_p) struct post *p = arg;
 	struct store *s = p->k->store;
 	struct store_keys_state st;
+	int err;
 
 	if (store_keys_state(s, p->guest, &st) < 0)
 		return;
@@ -374,10 +375,11 @@ static void run_booted(void *arg)
 	if (st.boot[0] &&
 	    store_keys_since(s, p->guest, 0, collect_dead, p) == 0 && p->n)
 		apply_post(p);
-	if (store_keys_begin(s) < 0 || store_keys_state(s, p->guest, &st) < 0)
+	if (store_keys_begin(s) < 0)
 		return;
+	err = store_keys_state(s, p->guest, &st);
 	snprintf(st.boot, sizeof(st.boot), "%s", p->boot);
-	if (store_keys_set_state(s, p->guest, &st) < 0)
+	if (err < 0 || store_keys_set_state(s, p->guest, &st) < 0)
 		store_keys_rollback(s);
 	else
 		store_keys_commit(s);

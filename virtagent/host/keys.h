@@ -32,6 +32,7 @@ enum keys_who {
 
 /* loop: where on_change runs.  The store outlives the keys.  NULL with errno. */
 struct keys *keys_new(struct loop *loop, struct store *store);
+/* The loop does not run any more: what was posted to it is not withdrawn. */
 void keys_free(struct keys *k);
 /* fn runs on the loop's thread after a guest's keys changed. */
 void keys_on_change(struct keys *k, void (*fn)(void *arg, const char *guest),
