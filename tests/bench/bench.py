@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -346,8 +347,11 @@ def main():
     o = parser.parse_args()
     b = Bench(o)
     about = report.conditions()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         b.run()
+    except KeyboardInterrupt:           # what there is counts, too
+        about["cut short"] = True
     finally:
         b.close()
     judged = report.judge(b.f, b.big)
