@@ -6,6 +6,7 @@
  *	leaves it out); the head's X-Va-Job names the job, whose exit status
  *	guest.exec.status tells.  With "Upgrade: va-exec/1" the connection carries
  *	the frames of exec_wire.h both ways.
+ *	command=NAME instead runs a command of this guest (guest.command.run).
  * GET /jobs/N			the same for a job that runs already.
  *
  * A session has two threads: this connection's sends output, a second one takes
@@ -42,11 +43,11 @@
 
 /* --- the request ----------------------------------------------------------- */
 
-static struct va_value *exec_params(struct http_request *rq)
+static struct va_value *exec_params(struct http_request *rq, const char *command)
 {
 	CLEANUP_VALUE struct va_value *params = va_array(), *args = va_array();
 	const char *arg;
-	int r = 0;
+	int r = command ? va_append(params, va_bytes(command, strlen(command))) : 0;
 
 	for (size_t i = 0; r == 0 && (arg = http_request_query_n(rq, "arg", i)); i++)
 		r = va_append(args, va_bytes(arg, strlen(arg)));
@@ -61,13 +62,28 @@ static bool query_flag(struct http_request *rq, const char *key)
 	return text && strcmp(text, "0") != 0;
 }
 
+/* What a command's caller may not choose. */
+static int fill_command(struct form *f, struct http_request *rq,
+			struct exec_request *ex, const char *command)
+{
+	static const char *const only_exec[] = { "env", "cwd", "user", "tty" };
+	const char *guest = http_request_query(rq, "guest");
+
+	for (size_t i = 0; i < sizeof(only_exec) / sizeof(only_exec[0]); i++)
+		if (http_request_query(rq, only_exec[i]))
+			return va_fail(&f->call, EINVAL, "a command takes no %s",
+				       only_exec[i]);
+	return guest_command_request(&f->call, command, guest ? guest : "", ex);
+}
+
 static int fill_request(struct form *f, struct http_request *rq,
 			struct exec_request *ex, bool interactive)
 {
 	const char *text;
+	const char *command = http_request_query(rq, "command");
 	int64_t rows, cols;
 	uint64_t ns;
-	int r = 0;
+	int r = command ? fill_command(f, rq, ex, command) : 0;
 
 	for (size_t i = 0; r == 0 && (text = http_request_query_n(rq, "arg", i)); i++)
 		r = exec_add_arg(&f->call, ex, text);
@@ -433,6 +449,7 @@ int agent_exec_get(struct http_request *rq, void *context)
 	CLEANUP_FREE struct exec_request *ex = calloc(1, sizeof(*ex));
 	struct output *o = calloc(1, sizeof(*o));
 	bool session = wants_session(rq);
+	const char *command;
 	int r;
 
 	if (!o || !ex) {
@@ -440,7 +457,10 @@ int agent_exec_get(struct http_request *rq, void *context)
 		return -ENOMEM;
 	}
 	http_request_set_data(rq, o, output_free);
-	if (form_begin(&o->form, rq, context, "guest.exec.start", exec_params(rq)) < 0)
+	command = http_request_query(rq, "command");
+	if (form_begin(&o->form, rq, context,
+		       command ? "guest.command.run" : "guest.exec.start",
+		       exec_params(rq, command)) < 0)
 		return 0;
 	r = fill_request(&o->form, rq, ex, session);
 	if (r == 0)

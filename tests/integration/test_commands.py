@@ -12,8 +12,8 @@ import time
 import xmlrpc.client
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from vatest import (SRC, Process, Skip, Suite, need_all, program, run, scale,  # noqa: E402
-                    tmpdir, wait_until, xmlrpc_proxy)
+from vatest import (SRC, Process, Skip, Suite, http_request, need_all, program,  # noqa: E402
+                    run, scale, tmpdir, wait_until, xmlrpc_proxy)
 from vatest.hostd import Hostd, need_hostd  # noqa: E402
 
 need_hostd()
@@ -319,6 +319,74 @@ def _():
         os.chmod(bad, 0o600)
         r = run([program(name), option, bad], env=hostd.env)
         assert r.returncode != 0 and "bad.conf" in r.stderr and "absolute" in r.stderr, r
+
+
+def va(env, *args, code=0, input=None, text=""):
+    r = run([program("va-client"), *args], env=dict(env, VA_GUEST=""), input=input, text=False)
+    assert r.returncode == code, (args, r)
+    assert text in r.stderr.decode(), (args, r)
+    return r.stdout
+
+
+@suite.case("va-client commands and run: on the host the guest's, in the guest the host's")
+def _():
+    at_host, at_guest = hostd.env, {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir}
+    guest.add("where", "#!/bin/sh\necho in the guest $VA_GUEST\n")
+    host.add("where", "#!/bin/sh\necho on the host of $VA_GUEST\n")
+    assert va(at_host, "run", "where") == b"in the guest web\n"
+    assert va(at_host, "run", "web", "where") == b"in the guest web\n"
+    assert va(at_host, "run", "-G", "web", "--", "where") == b"in the guest web\n"
+    assert va(at_host, "run", "--host", "where") == b"on the host of \n"
+    assert va(at_guest, "run", "where") == b"on the host of web\n"
+    for env, args in ((at_host, ("commands",)), (at_host, ("commands", "web")),
+                      (at_guest, ("commands",))):
+        out = va(env, *args).decode()
+        assert "Says hello." in out and "not run: it is not executable" in out, out
+    assert b'"hello"' in va(at_host, "commands", "--host", "--json")
+
+
+@suite.case("va-client run passes on arguments, streams and the status, both ways")
+def _():
+    at_host, at_guest = hostd.env, {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir}
+    data = os.urandom(300000)
+    for env, side in ((at_host, guest), (at_guest, host)):
+        out = va(env, "run", "show", "-x", "a b", "$(id)", code=7, input=data, text="oops")
+        assert out == b"<-x><a b><$(id)>" + data, out[:60]
+        assert va(env, "run", "-n", "show", code=7) == b""
+        va(env, "run", "die", code=128 + signal.SIGUSR1)
+        va(env, "run", "--limit", "0.3", "stubborn", code=124)
+        va(env, "run", "nothing", code=127 if side is guest else 125,
+           text="there is no such command")
+        va(env, "run", "by-others", code=125, text="writable by group or others")
+        va(env, "run", "../hello", code=125, text="a command's name is")
+        va(env, "run", "broken", code=127, text="No such file")
+
+
+@suite.case("Ctrl-C ends the command on the other side, both ways")
+def _():
+    at_host, at_guest = hostd.env, {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir}
+    for env, side in ((at_host, guest), (at_guest, host)):
+        path = os.path.join(tmpdir(), side.name + "-left")
+        os.unlink(path)
+        p = Process([program("va-client"), "run", "long"], env=dict(env, VA_GUEST=""))
+        wait_until(lambda: os.path.exists(path), 10, "the command to run")
+        with open(path, encoding="utf-8") as f:
+            pid = int(f.read())
+        p.signal(signal.SIGINT)
+        p.wait(10)
+        wait_until(lambda: not reads(pid), 10, "the command to be gone")
+
+
+@suite.case("a command over HTTP: its output only, and nothing that its caller may not choose")
+def _():
+    path = os.path.join(hostd.guest_dir("web"), "rpc.sock")
+    status, _, body = http_request(path, "GET", "/exec?command=hello")
+    assert status == 200 and body == b"hello\n", body
+    for query in ("env=A=b", "cwd=/", "user=root", "tty=1"):
+        status, _, body = http_request(path, "GET", "/exec?command=hello&" + query)
+        assert status == 400 and b"takes no" in body, body
+    status, _, body = http_request(path, "GET", "/exec?command=by-others")
+    assert status == 403 and b"writable" in body, body
 
 
 @suite.case("the installed commands run with a POSIX shell and say something true")

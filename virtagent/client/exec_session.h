@@ -34,4 +34,16 @@ struct exec_session {
  */
 int exec_session_run(struct exec_session *s);
 
+struct rpc;
+
+/* Appends "&key=value", percent-encoded; 0 or -E2BIG. */
+int exec_add_query(struct buf *b, const char *key, const char *value);
+/* Upgrades to target and joins the program to this terminal; verb is for
+ * messages.  The exit status to pass on. */
+int exec_join(struct client *cl, struct rpc *r, const char *verb, const char *target,
+	      bool tty, bool no_stdin);
+/* May the first operand be the guest?  It is when a guest has that name; with
+ * -G or VA_GUEST all operands are the program's. */
+bool exec_first_is_guest(const struct client *cl, int argc, char **argv);
+
 #endif

@@ -322,14 +322,14 @@ static int ask_outcome(void *arg, const char *call_id, uint64_t deadline_ns,
 }
 
 static int send_once(struct rpc *r, const struct buf *body, const char *method,
-		     uint64_t deadline_ns, struct va_value **ret)
+		     bool marked, uint64_t deadline_ns, struct va_value **ret)
 {
 	char call_id[OUTCOME_ID_MAX];
 	const char *agent;
 	int code = VAC_ERROR;
 
 	for (int tries = 0; tries < 2; tries++) {
-		agent = member_text(rpc_capabilities(r), "agent_id");
+		agent = marked ? member_text(rpc_capabilities(r), "agent_id") : "";
 		if (outcome_new_id(agent, call_id))
 			call_id[0] = '\0';
 		switch (attempt(r, body, *call_id ? call_id : NULL, false,
@@ -388,7 +388,7 @@ int rpc_try(struct rpc *r, const char *method, unsigned flags,
 	out_verbose(r->cl, "%s: calling %s", r->target.name, method);
 	if (flags & RPC_IDEMPOTENT)
 		return send_idempotent(r, &body, deadline, ret);
-	return send_once(r, &body, method, deadline, ret);
+	return send_once(r, &body, method, !(flags & RPC_UNMARKED), deadline, ret);
 }
 
 int rpc_report(struct rpc *r, const char *method, int code)

@@ -23,6 +23,8 @@
 struct rpc;
 
 #define RPC_IDEMPOTENT 1u
+/* No Virtagent-Call: the other side ends it when this client leaves. */
+#define RPC_UNMARKED 2u
 
 /* The target is copied.  NULL on ENOMEM. */
 struct rpc *rpc_open(const struct client *cl, const struct target *t);

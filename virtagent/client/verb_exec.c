@@ -88,8 +88,7 @@ static const struct option_row exec_rows[] = {
 static const struct option_row shell_rows[] = { EXEC_ROWS, CLIENT_ROWS };
 static const struct option_row plain_rows[] = { CLIENT_ROWS };
 
-/* Appends "&key=value", percent-encoded. */
-static int add_query(struct buf *b, const char *key, const char *value)
+int exec_add_query(struct buf *b, const char *key, const char *value)
 {
 	static const char digits[] = "0123456789ABCDEF";
 	char last = buf_len(b) ? (char)buf_data(b)[buf_len(b) - 1] : 0;
@@ -120,15 +119,15 @@ static int add_terminal(struct buf *b)
 	int r;
 
 	ioctl(STDIN_FILENO, TIOCGWINSZ, &size);
-	r = add_query(b, "tty", "1");
+	r = exec_add_query(b, "tty", "1");
 	snprintf(number, sizeof(number), "%u", size.ws_row);
-	r |= add_query(b, "rows", number);
+	r |= exec_add_query(b, "rows", number);
 	snprintf(number, sizeof(number), "%u", size.ws_col);
-	r |= add_query(b, "cols", number);
+	r |= exec_add_query(b, "cols", number);
 	if (term) {
 		CLEANUP_FREE char *pair = str_printf("TERM=%s", term);
 
-		r |= pair ? add_query(b, "env", pair) : -ENOMEM;
+		r |= pair ? exec_add_query(b, "env", pair) : -ENOMEM;
 	}
 	return r;
 }
@@ -139,23 +138,22 @@ static int build_query(struct buf *b, const struct exec_opts *o, bool tty,
 	int r = buf_puts(b, "/exec?");
 
 	for (int i = 0; i < argc; i++)
-		r |= add_query(b, "arg", argv[i]);
+		r |= exec_add_query(b, "arg", argv[i]);
 	for (size_t i = 0; i < o->nenv; i++)
-		r |= add_query(b, "env", o->env[i]);
+		r |= exec_add_query(b, "env", o->env[i]);
 	if (o->cwd)
-		r |= add_query(b, "cwd", o->cwd);
+		r |= exec_add_query(b, "cwd", o->cwd);
 	if (o->user)
-		r |= add_query(b, "user", o->user);
+		r |= exec_add_query(b, "user", o->user);
 	if (o->limit)
-		r |= add_query(b, "timeout", o->limit);
+		r |= exec_add_query(b, "timeout", o->limit);
 	if (tty)
 		r |= add_terminal(b);
 	return r < 0 ? -E2BIG : 0;
 }
 
-/* Upgrades to target and joins the program to this terminal. */
-static int run_session(struct client *cl, struct rpc *r, const char *target,
-		       bool tty, bool no_stdin)
+int exec_join(struct client *cl, struct rpc *r, const char *verb, const char *target,
+	      bool tty, bool no_stdin)
 {
 	CLEANUP_BUF struct buf extra = BUF_INIT(2 * (EXEC_FRAME_MAX + EXEC_HEAD));
 	CLEANUP_BUF struct buf reply = BUF_INIT(64u << 10);
@@ -176,16 +174,16 @@ static int run_session(struct client *cl, struct rpc *r, const char *target,
 	int status, code = rpc_check(r);
 
 	if (code) {
-		rpc_report(r, "exec", code);
+		rpc_report(r, verb, code);
 		return EXEC_OWN_FAILURE;
 	}
 	code = http_client_upgrade(rpc_http(r), &call, EXEC_TOKEN, &s.fd, &extra);
 	if (code == -EPROTO) {
-		out_error(s.who, "exec", "%s", buf_cstr(&reply));
+		out_error(s.who, verb, "%s", buf_cstr(&reply));
 		return call.status == 404 ? 127 : EXEC_OWN_FAILURE;
 	}
 	if (code < 0) {
-		out_error(s.who, "exec", "%s", call.error);
+		out_error(s.who, verb, "%s", call.error);
 		return EXEC_OWN_FAILURE;
 	}
 	status = exec_session_run(&s);
@@ -237,9 +235,7 @@ static int run_detached(struct client *cl, struct rpc *r,
 	return VAC_OK;
 }
 
-/* May the first operand be the guest?  It is when a guest has that name; with
- * -G or VA_GUEST all operands are the program's. */
-static bool first_is_guest(const struct client *cl, int argc, char **argv)
+bool exec_first_is_guest(const struct client *cl, int argc, char **argv)
 {
 	struct guest_list l;
 	bool found = false;
@@ -271,7 +267,7 @@ static int start(struct client *cl, struct rpc *r, const struct exec_opts *o,
 		out_error(NULL, "exec", "the command line passes %u bytes", TARGET_MAX);
 		return EXEC_OWN_FAILURE;
 	}
-	return run_session(cl, r, buf_cstr(&target), tty, o->no_stdin);
+	return exec_join(cl, r, "exec", buf_cstr(&target), tty, o->no_stdin);
 }
 
 static int run_exec(struct client *cl, int argc, char **argv)
@@ -280,7 +276,7 @@ static int run_exec(struct client *cl, int argc, char **argv)
 	CLEANUP_RPC struct rpc *r = NULL;
 	const char *guest = NULL;
 
-	if (first_is_guest(cl, argc, argv)) {
+	if (exec_first_is_guest(cl, argc, argv)) {
 		guest = argv[0];
 		argc--;
 		argv++;
@@ -329,7 +325,7 @@ static int run_attach(struct client *cl, int argc, char **argv)
 		return EXEC_OWN_FAILURE;
 	va_get_bool(va_member(info, "tty"), &tty);
 	snprintf(target, sizeof(target), "/jobs/%llu", (unsigned long long)job);
-	return run_session(cl, r, target, tty && isatty(STDIN_FILENO), false);
+	return exec_join(cl, r, "attach", target, tty && isatty(STDIN_FILENO), false);
 }
 
 const struct verb verb_exec = {
