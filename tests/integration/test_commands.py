@@ -12,8 +12,8 @@ import time
 import xmlrpc.client
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from vatest import (SRC, Process, Skip, Suite, http_request, need_all, program,  # noqa: E402
-                    run, scale, tmpdir, wait_until, xmlrpc_proxy)
+from vatest import (SRC, Process, Skip, Suite, connect_unix, http_request,  # noqa: E402
+                    need_all, program, run, scale, tmpdir, wait_until, xmlrpc_proxy)
 from vatest.hostd import Hostd, need_hostd  # noqa: E402
 
 need_hostd()
@@ -169,13 +169,13 @@ def _(side):
 def _(side):
     path = os.path.join(tmpdir(), side.name + "-slow")
     side.add("slow", "#!/bin/sh\necho begun\nsleep 600 & echo $! > %s\nwait\n" % path)
-    r = side.run("slow", [], {"timeout": 0.5})
+    r = side.run("slow", [], {"timeout": 2 * scale()})
     assert r["timed_out"] and r["stdout"] == b"begun\n" and r["signal"] == signal.SIGTERM, r
     with open(path, encoding="utf-8") as f:
         child = int(f.read())
     wait_until(lambda: not reads(child), 10, "the program's child to be gone")
     side.add("stubborn", "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n")
-    r = side.run("stubborn", [], {"timeout": 0.2})
+    r = side.run("stubborn", [], {"timeout": scale()})
     assert r["timed_out"] and r["signal"] == signal.SIGKILL, r
 
 
@@ -183,23 +183,16 @@ def _(side):
 def _(side):
     path = os.path.join(tmpdir(), side.name + "-left")
     side.add("long", "#!/bin/sh\necho $$ > %s.new\nmv %s.new %s\nsleep 600\n" % (path, path, path))
-    rpc = hostd.guest_rpc("web", 60) if side is guest else \
-        xmlrpc_proxy(os.path.join(agent_dir, "host.sock"), 60)
-    rpc.system.listMethods()
-    sock = rpc("transport")._connection[1].sock
-
-    def call():
-        try:
-            getattr(rpc, side.name).command.run("long")
-        except Exception:       # that is what the test does to it
-            pass
-    t = threading.Thread(target=call)
-    t.start()
+    body = xmlrpc.client.dumps(("long",), side.name + ".command.run").encode()
+    sock = connect_unix(os.path.join(hostd.guest_dir("web"), "rpc.sock") if side is guest else
+                        os.path.join(agent_dir, "host.sock"))
+    sock.sendall(b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n"
+                 b"Content-Length: %d\r\n\r\n" % len(body) + body)
     wait_until(lambda: os.path.exists(path), 10, "the command to run")
     with open(path, encoding="utf-8") as f:
         pid = int(f.read())
-    sock.shutdown(socket.SHUT_RDWR)
-    t.join()
+    assert reads(pid)
+    sock.close()
     wait_until(lambda: not reads(pid), 10, "the command to be killed")
 
 
@@ -354,7 +347,7 @@ def _():
         assert out == b"<-x><a b><$(id)>" + data, out[:60]
         assert va(env, "run", "-n", "show", code=7) == b""
         va(env, "run", "die", code=128 + signal.SIGUSR1)
-        va(env, "run", "--limit", "0.3", "stubborn", code=124)
+        va(env, "run", "--limit", "1", "stubborn", code=124)
         va(env, "run", "nothing", code=127 if side is guest else 125,
            text="there is no such command")
         va(env, "run", "by-others", code=125, text="writable by group or others")
