@@ -329,7 +329,7 @@ def _():
     assert va(at_host, "run", "where") == b"in the guest web\n"
     assert va(at_host, "run", "web", "where") == b"in the guest web\n"
     assert va(at_host, "run", "-G", "web", "--", "where") == b"in the guest web\n"
-    assert va(at_host, "run", "--host", "where") == b"on the host of \n"
+    assert va(at_host, "run", "--host", "where") == b"on the host of\n"
     assert va(at_guest, "run", "where") == b"on the host of web\n"
     for env, args in ((at_host, ("commands",)), (at_host, ("commands", "web")),
                       (at_guest, ("commands",))):
