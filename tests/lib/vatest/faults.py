@@ -327,8 +327,10 @@ class Link:
             "$(sed -n 's/^\\(VmRSS\\|Threads\\):[^0-9]*\\([0-9]*\\).*/\\2/p' /proc/%d/status)\n"
             % (role, p, p) for role, p in pids.items())
         for line in self.rig.guest.sh(script).splitlines():
-            role, fds, rss, threads = line.split()
-            u[role] = int(fds), int(threads), int(rss)
+            words = line.split()
+            if len(words) == 4 and words[0] in pids:    # else it ended meanwhile
+                role, fds, rss, threads = words
+                u[role] = int(fds), int(threads), int(rss)
         return u
 
 
