@@ -69,9 +69,11 @@ const struct vp_params *vp_params_of(enum vp_channel channel);
 #define VP_SLOT_EXTRA (VP_RAW_HEAD + VP_RAW_TRAILER)
 
 /* The bulk under way on a serial line: steered between these (PROTOCOL 7.5). */
-#define VP_BULK_MIN 2048u			   /* bytes, four frames */
-#define VP_BULK_START 4096u			   /* bytes */
-#define VP_BULK_TARGET (25 * NSEC_PER_MSEC)	   /* push to ack */
+#define VP_BULK_MIN 1024u /* bytes, two frames: 25 ms at 40 KB/s */
+#define VP_BULK_START 4096u /* bytes */
+#define VP_BULK_STEP 128u /* bytes a pushed frame: a frame per window */
+#define VP_BULK_TARGET (15 * NSEC_PER_MSEC) /* push to ack: a call waits that
+					      * long behind a file */
 /* Encoded ahead of the channel on a serial line, so that what becomes urgent
  * does not wait behind it: 7 ms at 300 KB/s. */
 #define VP_SERIAL_BURST 2048u /* bytes */

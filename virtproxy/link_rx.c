@@ -36,7 +36,7 @@ static void steer_bulk(struct vp_link *l, uint64_t took, size_t was_in_flight)
 	if (took > VP_BULK_TARGET)
 		l->bulk_window -= l->bulk_window / 8;
 	else if (was_in_flight + VP_SERIAL_PAYLOAD >= l->bulk_window)
-		l->bulk_window += VP_SERIAL_PAYLOAD;
+		l->bulk_window += VP_BULK_STEP;
 	if (l->bulk_window < VP_BULK_MIN)
 		l->bulk_window = VP_BULK_MIN;
 	if (l->bulk_window > l->agreed.window)
