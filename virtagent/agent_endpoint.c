@@ -118,6 +118,17 @@ static void write_apart(struct agent *a)
 	drop_lines(lines.count);
 }
 
+/* The sink while there is no server to send to: at the end. */
+static void keep_line(enum log_level level, const char *text)
+{
+	if (lines.count == LINES_MAX)
+		return;
+	lines.kept[lines.count].level = (uint8_t)level;
+	lines.kept[lines.count].text = strdup(text);
+	if (lines.kept[lines.count].text)
+		lines.count++;
+}
+
 static void sink(enum log_level level, const char *text)
 {
 	struct agent *a = lines.agent;
@@ -125,12 +136,7 @@ static void sink(enum log_level level, const char *text)
 	flush_lines(a);
 	if (lines.count == 0 && send_line(a, level, text) == 0)
 		return;
-	if (lines.count < LINES_MAX) {
-		lines.kept[lines.count].level = (uint8_t)level;
-		lines.kept[lines.count].text = strdup(text);
-		if (lines.kept[lines.count].text)
-			lines.count++;
-	}
+	keep_line(level, text);
 	if (agent_child_failures(a->server) >= FAILURES_DIRECT)
 		write_apart(a);
 }
@@ -369,7 +375,7 @@ static void on_goodbye(void *arg)
 {
 	struct agent *a = arg;
 
-	log_set_sink(NULL);
+	log_set_sink(keep_line);
 	a->ending[0] = agent_child_stop(a->server);
 	a->ending[1] = agent_child_stop(a->spawner);
 	loop_timer_in(a->end, END_NS);
@@ -432,8 +438,8 @@ static int watch_signals(struct agent *a)
 
 static void agent_done(struct agent *a)
 {
-	log_set_sink(NULL);
-	write_apart(a);
+	if (lines.agent)
+		log_set_sink(keep_line);
 	if (a->ep)
 		vp_endpoint_free(a->ep);
 	agent_child_free(a->server);
@@ -453,6 +459,9 @@ static void agent_done(struct agent *a)
 		loop_timer_free(a->end);
 	if (a->loop)
 		loop_free(a->loop);
+	/* To the last, this process waits for no log. */
+	write_apart(a);
+	log_set_sink(NULL);
 }
 
 /* Could a log file be made there?  Without opening it, which may wait. */
