@@ -158,7 +158,10 @@ def _():
     s.sendall(b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n<")
     a.ping_again()
     os.kill(a.child("server"), signal.SIGKILL)
-    assert s.recv(1000) == b""
+    try:
+        assert s.recv(1000) == b""
+    except ConnectionResetError:
+        pass        # the server had not read all of it
     s.close()
 
 
