@@ -39,6 +39,7 @@
 #include "virtagent/guest/jobs.h"
 
 #define INPUT_STACK (128u << 10)
+#define LINGER_MS 5000
 #define KILL_PAUSE_NS (2 * NSEC_PER_SEC) /* between HUP and KILL */
 
 /* --- the request ----------------------------------------------------------- */
@@ -371,6 +372,19 @@ static void session_free(struct session *s)
 	free(s);
 }
 
+/*
+ * Waits for the client to close.  What it sent meanwhile (the end of its input)
+ * would otherwise lie unread at our close, which resets the stream and may take
+ * the last frame with it.
+ */
+static void linger(struct session *s)
+{
+	struct pollfd p = { .fd = s->stop_fd, .events = POLLIN };
+
+	shutdown(s->fd, SHUT_WR);
+	poll(&p, 1, LINGER_MS);
+}
+
 static void run_session(void *arg, int fd, const void *extra, size_t extra_len)
 {
 	struct session *s = arg;
@@ -397,6 +411,7 @@ static void run_session(void *arg, int fd, const void *extra, size_t extra_len)
 		r = send_frame(s, EXEC_JOB, raw, sizeof(raw));
 	if (r == 0 && pthread_create(&thread, &attr, input_thread, s) == 0) {
 		pump_output(s);
+		linger(s);
 		stop_session(s);
 		pthread_join(thread, NULL);
 	}
