@@ -142,6 +142,30 @@ def _():
     assert "<fault>" not in r.stdout
 
 
+@suite.case("xmlrpc.client and curl call every method that answers the same twice")
+def _():
+    need("curl")
+    calls = [("guest.ping",), ("guest.getfile", "/srv/small"), ("guest.getdmesg", 2000),
+             ("guest.capabilities",), ("system.listMethods",), ("system.getCapabilities",),
+             ("system.methodExist", "guest.ping"), ("system.methodHelp", "guest.getfile"),
+             ("system.methodSignature", "guest.getfile"), ("system.methodInfo", "guest.getfile"),
+             ("system.multicall", [{"methodName": "guest.ping", "params": []}])]
+    names = server().system.listMethods()
+    calls += [(n, "/srv/small") for n in ("getfile", "va.getfile")]
+    calls += [(n,) for n in ("getdmesg", "va.getdmesg", "ping", "va_ping", "va.ping", "hello",
+                             "va_hello", "va.hello", "capabilities", "va.capabilities")]
+    for name, *args in calls:
+        assert name in names, name
+        method = server()
+        for word in name.split("."):
+            method = getattr(method, word)
+        r = run(["curl", "-sS", "--unix-socket", virtio.rpc, "-H", "Content-Type: text/xml",
+                 "--data-binary", "@-", "http://guest/RPC2"],
+                input=xmlrpc.client.dumps(tuple(args), name).encode(), check=True)
+        (answer,), _ = xmlrpc.client.loads(r.stdout, use_builtin_types=True)
+        assert answer == method(*args), (name, answer)
+
+
 @suite.case("two hundred calls on one connection")
 def _():
     s = server()
