@@ -26,14 +26,6 @@
 #define FACT_FILE_MAX (64u << 10)
 #define USERS_MAX 1000
 
-static int hand_over(struct va_value **v, int r, struct va_value **ret)
-{
-	if (r < 0 || !*v)
-		return -ENOMEM;
-	*ret = take_ptr(*v);
-	return 0;
-}
-
 /* A value of os-release(5): unquoted, backslashes taken out. */
 static void unquote(char *s)
 {
@@ -104,7 +96,7 @@ static int guest_osinfo(struct va_call *call, struct va_value **ret)
 	r |= va_set(v, "kernel_version", va_string(u.version));
 	r |= va_set(v, "machine", va_string(u.machine));
 	r |= va_set(v, "hostname", guest_text(u.nodename));
-	return hand_over(&v, r, ret);
+	return guest_give(&v, r, ret);
 }
 
 static int guest_hostname(struct va_call *call, struct va_value **ret)
@@ -142,7 +134,7 @@ static int guest_timezone(struct va_call *call, struct va_value **ret)
 		if (zone)
 			r |= va_set(v, "zone", guest_text(zone + 9));
 	}
-	return hand_over(&v, r, ret);
+	return guest_give(&v, r, ret);
 }
 
 static int guest_uptime(struct va_call *call, struct va_value **ret)
@@ -162,7 +154,7 @@ static int guest_uptime(struct va_call *call, struct va_value **ret)
 	if (procfs_line(AT_FDCWD, "/proc/sys/kernel/random/boot_id", boot_id,
 			sizeof(boot_id)) == 0)
 		r |= va_set(v, "boot_id", va_string(boot_id));
-	return hand_over(&v, r, ret);
+	return guest_give(&v, r, ret);
 }
 
 static int guest_load(struct va_call *call, struct va_value **ret)
@@ -177,7 +169,7 @@ static int guest_load(struct va_call *call, struct va_value **ret)
 	r |= va_set(v, "load5", va_double(load[1]));
 	r |= va_set(v, "load15", va_double(load[2]));
 	r |= va_set(v, "cpus", va_int(sysconf(_SC_NPROCESSORS_ONLN)));
-	return hand_over(&v, r, ret);
+	return guest_give(&v, r, ret);
 }
 
 static int guest_memory(struct va_call *call, struct va_value **ret)
@@ -209,7 +201,7 @@ static int guest_memory(struct va_call *call, struct va_value **ret)
 				r |= va_set(v, keys[i].member,
 					    va_int((int64_t)strtoull(colon + 1, NULL, 10) * 1024));
 	}
-	return hand_over(&v, r, ret);
+	return guest_give(&v, r, ret);
 }
 
 static struct va_value *session_value(const struct utmp *u)
@@ -240,7 +232,7 @@ static int guest_users(struct va_call *call, struct va_value **ret)
 	while (r == 0 && f && fread(&u, sizeof(u), 1, f) == 1)
 		if (u.ut_type == USER_PROCESS && va_count(v) < USERS_MAX)
 			r = va_append(v, session_value(&u));
-	return hand_over(&v, r, ret);
+	return guest_give(&v, r, ret);
 }
 
 static const struct va_method methods[] = {

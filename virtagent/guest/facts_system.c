@@ -35,14 +35,6 @@
 #define LIST_MAX 1000 /* entries a call */
 #define MOUNTS_BYTES (1u << 20)
 
-static int hand_over(struct va_value **v, int r, struct va_value **ret)
-{
-	if (r < 0 || !*v)
-		return -ENOMEM;
-	*ret = take_ptr(*v);
-	return 0;
-}
-
 /* --- processes ---------------------------------------------------------- */
 
 static int cmp_pid(const void *a, const void *b)
@@ -170,7 +162,7 @@ static int guest_processes(struct va_call *call, struct va_value **ret)
 	r |= va_set(v, "processes", take_ptr(list));
 	r |= va_set(v, "cursor", va_int(last));
 	r |= va_set(v, "eof", va_bool(i == count));
-	return hand_over(&v, r, ret);
+	return guest_give(&v, r, ret);
 }
 
 /* --- network ------------------------------------------------------------ */
@@ -279,7 +271,7 @@ static int guest_interfaces(struct va_call *call, struct va_value **ret)
 	if (all)
 		freeifaddrs(all);
 	if_freenameindex(names);
-	return hand_over(&v, r, ret);
+	return guest_give(&v, r, ret);
 }
 
 /* --- file systems ------------------------------------------------------- */
@@ -384,7 +376,7 @@ static int guest_filesystems(struct va_call *call, struct va_value **ret)
 	}
 	if (r == 0 && wanted && va_count(v) == 0)
 		return guest_path_fail(call, ENOENT, wanted, "is not a mount point");
-	return hand_over(&v, r, ret);
+	return guest_give(&v, r, ret);
 }
 
 /* --- disks -------------------------------------------------------------- */
@@ -433,7 +425,7 @@ static int guest_disks(struct va_call *call, struct va_value **ret)
 	while (r == 0 && (e = readdir(dir)) && va_count(v) < LIST_MAX)
 		if (e->d_name[0] != '.')
 			r = va_append(v, disk_value(e->d_name));
-	return hand_over(&v, r, ret);
+	return guest_give(&v, r, ret);
 }
 
 static const struct va_method methods[] = {

@@ -35,6 +35,14 @@ const struct va_family *guest_families(size_t *n)
 	return all;
 }
 
+int guest_give(struct va_value **v, int r, struct va_value **ret)
+{
+	if (r < 0 || !*v)
+		return -ENOMEM;
+	*ret = take_ptr(*v);
+	return 0;
+}
+
 void guest_set(struct va_value *s, const char *name, struct va_value *item,
 	       int *r)
 {

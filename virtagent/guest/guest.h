@@ -79,6 +79,10 @@ extern const struct va_family guest_facts_system_family;
 void guest_set(struct va_value *s, const char *name, struct va_value *item,
 	       int *r);
 
+/* Hands a result over to *ret, leaving *v empty; -ENOMEM when building it failed
+ * (r < 0, or no value). */
+int guest_give(struct va_value **v, int r, struct va_value **ret);
+
 struct guest_piece {
 	void *data; /* malloc'ed */
 	size_t len;
