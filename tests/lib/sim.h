@@ -64,6 +64,8 @@ struct sim_config {
 	size_t pipe_size;   /* bytes under way each way; 0 = by channel */
 	uint32_t max_streams;
 	bool steady;	    /* applications never hesitate */
+	uint32_t damage;    /* serial: one byte in so many is flipped, lost, or
+			     * gets another in front of it; 0 = none */
 };
 
 struct sim;

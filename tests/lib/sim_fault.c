@@ -65,6 +65,49 @@ static void put_text(struct sim *w, int side)
 		     1 + sim_random(w, sizeof(text) - 2 - at));
 }
 
+/* Single bytes that go wrong; the distance between two is drawn anew each time,
+ * its mean is cfg.damage. */
+static void damage_put(struct sim *w, int side, const uint8_t *data, size_t n)
+{
+	struct sim_pipe *p = &w->pipe[side];
+	uint8_t one[2];
+
+	for (;;) {
+		if (!p->damage_in)
+			p->damage_in = 1 + sim_random(w, 2 * w->cfg.damage - 1);
+		if (p->damage_in > n) {
+			p->damage_in -= n;
+			sim_pipe_put(w, side, data, n);
+			return;
+		}
+		sim_pipe_put(w, side, data, p->damage_in - 1);
+		data += p->damage_in - 1;
+		n -= p->damage_in;
+		p->damage_in = 0;
+		one[0] = (uint8_t)sim_random(w, 256);
+		one[1] = *data++;
+		switch (sim_random(w, 3)) {
+		case 0:
+			one[1] ^= (uint8_t)(1 << sim_random(w, 8));
+			sim_pipe_put(w, side, one + 1, 1);
+			break;
+		case 1:
+			sim_pipe_put(w, side, one, 2);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+static void put(struct sim *w, int side, const uint8_t *data, size_t n)
+{
+	if (w->cfg.damage && !w->calm)
+		damage_put(w, side, data, n);
+	else
+		sim_pipe_put(w, side, data, n);
+}
+
 /* On a serial line: byte by byte, some go wrong. */
 void sim_fault_on_write(struct sim *w, int side, const uint8_t *data, size_t n)
 {
@@ -95,11 +138,11 @@ void sim_fault_on_write(struct sim *w, int side, const uint8_t *data, size_t n)
 	if (chance(w, SIM_TEXT, 40)) {
 		size_t at = sim_random(w, n + 1);
 
-		sim_pipe_put(w, side, bad, at);
+		put(w, side, bad, at);
 		put_text(w, side);
-		sim_pipe_put(w, side, bad + at, n - at);
+		put(w, side, bad + at, n - at);
 	} else {
-		sim_pipe_put(w, side, bad, n);
+		put(w, side, bad, n);
 	}
 	if (chance(w, SIM_DUP, 60)) {
 		size_t k = sim_random(w, p->history_len + 1);

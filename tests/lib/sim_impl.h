@@ -66,7 +66,7 @@ struct sim_pipe {
 	bool outage, stall;
 	uint64_t outage_until, stall_until;
 	uint64_t next_at;     /* rate */
-	double owed;
+	uint64_t damage_in;   /* bytes until the next one is damaged; 0 = draw */
 	uint64_t quiet_bytes; /* since the last cut: no replay may fill it up */
 	bool loss;
 };
