@@ -3,7 +3,7 @@
   with Pair("unix", outs=["svc"], ins={"svc": path}) as p: ...
 
 Pair starts a guest's end and a host's end over one channel: "unix", "tcp" or
-"pty".  Service names in `outs` are listened for at p.out[name] by the end named
+"pty"; line={...} puts a BadLine with these arguments between.  Service names in `outs` are listened for at p.out[name] by the end named
 in `opener` ("host" unless told), and dialled by the other at ins[name].
 
 SPDX-License-Identifier: MIT
@@ -18,6 +18,7 @@ import tempfile
 import threading
 import tty
 
+from . import badline
 from .env import program, scale, tmpdir
 from .proc import Process
 from .tap import need
@@ -150,8 +151,9 @@ def free_port():
 
 class Pair:
     def __init__(self, kind="unix", outs=(), ins=None, opener="host", wait=True,
-                 guest_args=(), host_args=()):
+                 guest_args=(), host_args=(), line=None):
         self.kind, self.opener = kind, opener
+        self.line, self.line_args = None, line
         self.dir = tempfile.mkdtemp(dir=tmpdir())
         self.pty = None
         self.out = {n: os.path.join(self.dir, "out-" + n) for n in outs}
@@ -167,8 +169,23 @@ class Pair:
     guest = property(lambda self: self.ends["guest"])
     host = property(lambda self: self.ends["host"])
 
-    def _channels(self):
+    def _bad_channels(self):
+        # The way "ab" is the host's to the guest.
+        path, near = os.path.join(self.dir, "channel"), os.path.join(self.dir, "line")
         if self.kind == "unix":
+            ends = badline.Listen(near), badline.Dial(path)
+            self.channel = {"guest": "unix-listen:%s:-" % path,
+                            "host": "unix-connect:%s:-" % near}
+        else:
+            ends = badline.Pty(), badline.Pty()
+            self.channel = {"guest": "pty-open:%s:-" % ends[1].name,
+                            "host": "pty-open:%s:-" % ends[0].name}
+        self.line = badline.BadLine(a=ends[0], b=ends[1], **self.line_args)
+
+    def _channels(self):
+        if self.line_args:
+            self._bad_channels()
+        elif self.kind == "unix":
             path = os.path.join(self.dir, "channel")
             self.channel = {"guest": "unix-listen:%s:-" % path,
                             "host": "unix-connect:%s:-" % path}
@@ -201,8 +218,9 @@ class Pair:
     def close(self):
         for p in self.ends.values():
             p.kill()
-        if self.pty:
-            self.pty.close()
+        for thing in (self.pty, self.line):
+            if thing:
+                thing.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def __enter__(self):
