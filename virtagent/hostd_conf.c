@@ -25,6 +25,7 @@
 #include "common/commands.h"
 #include "common/conf.h"
 #include "common/log.h"
+#include "virtagent/host/keys.h"
 #include "virtagent/hostd_conf.h"
 #include "virtproxy/virtproxy.h"
 
@@ -101,6 +102,15 @@ static int set_group(const struct place *at, const char *value)
 		return COMPLAIN(at, "group = %s: no such group", value);
 	at->conf->gid = (gid_t)gid;
 	return 0;
+}
+
+static int set_name(const struct place *at, const char *value)
+{
+	if (!*value || strlen(value) > HOSTD_NAME_MAX ||
+	    !str_is_clean_text(value, strlen(value), ""))
+		return COMPLAIN(at, "name = %s: 1 to %u bytes of text", value,
+				HOSTD_NAME_MAX);
+	return set_copy(&at->conf->name, value);
 }
 
 static int set_virtproxy(const struct place *at, const char *value)
@@ -195,6 +205,7 @@ static int set_uuid(const struct place *at, const char *value)
 static const struct conf_key keys[] = {
 	{ "hostd", "group", set_group },
 	{ "hostd", "virtproxy", set_virtproxy },
+	{ "hostd", "name", set_name },
 	{ "hostd", "commands", set_commands },
 	{ "events", "max-age", set_max_age },
 	{ "events", "max-count", set_max_count },
@@ -228,6 +239,9 @@ static int check_name(const struct place *at, const char *name)
 	if (!str_is_clean_text(name, n, ""))
 		return COMPLAIN(at, "a guest's name is UTF-8 without control "
 				    "characters");
+	if (str_starts(name, KEYS_GROUP_WORD))
+		return COMPLAIN(at, "guest \"%s\": " KEYS_GROUP_WORD
+				    " stands for a group of guests", name);
 	return 0;
 }
 
@@ -446,10 +460,20 @@ void hostd_conf_done(struct hostd_conf *c)
 		guest_spec_done(&c->guests[i]);
 	free(c->guests);
 	free(c->virtproxy);
+	free(c->name);
 	free(c->hooks);
 	free(c->commands);
 	policy_set_free(c->policies);
 	*c = (struct hostd_conf){ 0 };
+}
+
+void hostd_conf_hostname(const struct hostd_conf *c, char *ret, size_t size)
+{
+	ret[0] = '\0';
+	if (c->name)
+		snprintf(ret, size, "%s", c->name);
+	else if (gethostname(ret, size) == 0)
+		ret[size - 1] = '\0';
 }
 
 static bool same_text(const char *a, const char *b)

@@ -33,6 +33,7 @@ struct hostd_conf {
 	size_t nguests;
 	gid_t gid;	    /* of the sockets; (gid_t)-1 = mode 0600 */
 	char *virtproxy;    /* path of the program, or NULL */
+	char *name;	    /* what guests are told this host is called, or NULL */
 	char *commands;	    /* directories of commands, ":" between them */
 	char *hooks;	    /* directory of event hooks, or NULL = default */
 	uint64_t event_age_ns;
@@ -50,6 +51,8 @@ int hostd_conf_load(struct hostd_conf *ret, const char *file, bool must_exist,
 		    const char *dir, const char *const *words, size_t nwords,
 		    char *err, size_t err_size);
 void hostd_conf_done(struct hostd_conf *c);
+/* What this host is called: as configured, or as the system has it. */
+void hostd_conf_hostname(const struct hostd_conf *c, char *ret, size_t size);
 void guest_spec_done(struct guest_spec *s);
 /* Is it the same channel and QMP socket (so that a running virtproxy serves)? */
 bool guest_spec_same(const struct guest_spec *a, const struct guest_spec *b);

@@ -485,6 +485,10 @@ struct guest *guest_new(struct hostd *h, const struct guest_spec *spec,
 	}
 	take_record(g);
 	remember_agent(g, g->last_agent);
+	res = keys_add_guest(h->keys, spec->name);
+	if (res < 0)
+		log_warning("guest %s: keys of its groups: %s", spec->name,
+			    strerror(-res));
 	proxy_begin(g->proxy);
 	return g;
 }
@@ -508,6 +512,7 @@ void guest_stop(struct guest *g)
 	if (g->stopping)
 		return;
 	g->stopping = true;
+	keys_drop_guest(g->h->keys, g->spec.name);
 	announce_down(g, "the guest was removed from the configuration");
 	proxy_stop(g->proxy);
 }

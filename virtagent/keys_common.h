@@ -43,6 +43,7 @@ struct key_change {
 	/* An import's: */
 	unsigned flags;
 	uint64_t revision; /* to be kept, if the guest's is not there yet */
+	bool given;	   /* a group gave it there */
 };
 
 /* 0, or -EINVAL with the reason (name, size, limit) in why. */

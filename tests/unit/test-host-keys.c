@@ -6,6 +6,8 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/cleanup.h"
@@ -185,7 +187,239 @@ TEST(a_lifetime_ends_with_the_boot)
 	end(&f);
 }
 
+/* --- groups ----------------------------------------------------------------- */
+
+#define GROUP(pattern) "\001" pattern
+
+static int set_for(struct fixture *f, const char *guest,
+		   const struct key_change *c, unsigned flags,
+		   struct keys_result *r)
+{
+	const struct keys_set s = { .guest = guest, .who = KEYS_ADMIN,
+				    .changes = c, .n = 1, .if_revision = -1,
+				    .set_flags = true, .flags = flags };
+
+	return keys_set(f->keys, &s, CLOCK_NEVER, r);
+}
+
+/* The value a guest has, and the group that gives it; "" and "" without one. */
+static void check_value(struct fixture *f, const char *guest, const char *name,
+			const char *value, const char *group)
+{
+	CLEANUP_VALUE struct va_value *v = NULL;
+	const void *data = "";
+	const char *from = "";
+	size_t n = 0;
+	int err = keys_get(f->keys, guest, name, KEYS_GUEST, CLOCK_NEVER, &v);
+
+	CHECK_INT(err, value ? 0 : -ENOENT);
+	if (!value)
+		return;
+	CHECK_INT(va_get_bytes(va_member(v, "value"), &data, &n), 0);
+	CHECK_INT(n, strlen(value));
+	CHECK(n == 0 || memcmp(data, value, n) == 0);
+	va_get_string(va_member(v, "group"), &from);
+	CHECK_STR(from, group);
+}
+
+TEST(a_guests_own_key_wins_over_groups_and_the_longest_pattern_among_those)
+{
+	struct fixture f;
+	struct keys_result r;
+	struct key_change c = change("user.a", "all");
+
+	begin(&f);
+	CHECK_INT(keys_add_guest(f.keys, "web1"), 0);
+	CHECK_INT(keys_add_guest(f.keys, "db1"), 0);
+	CHECK_INT(set_for(&f, GROUP("*"), &c, KEY_READ, &r), 0);
+	CHECK_INT(r.guests, 2);
+	c = change("user.a", "web");
+	CHECK_INT(set_for(&f, GROUP("web*"), &c, KEY_READ, &r), 0);
+	CHECK_INT(r.guests, 1);
+	check_value(&f, "web1", "user.a", "web", "web*");
+	check_value(&f, "db1", "user.a", "all", "*");
+	c = change("user.a", "own");
+	CHECK_INT(set_for(&f, "web1", &c, KEY_READ, &r), 0);
+	check_value(&f, "web1", "user.a", "own", "");
+	/* What its groups say does not touch it now. */
+	c = change("user.a", "web 2");
+	CHECK_INT(set_for(&f, GROUP("web*"), &c, KEY_READ, &r), 0);
+	CHECK_INT(r.guests, 0);
+	check_value(&f, "web1", "user.a", "own", "");
+	c = change("user.a", NULL);
+	CHECK_INT(set_for(&f, "web1", &c, KEY_READ, &r), 0);
+	check_value(&f, "web1", "user.a", "web 2", "web*");
+	/* A group's key is unset at the group. */
+	CHECK_INT(set_for(&f, "web1", &c, KEY_READ, &r), -EACCES);
+	CHECK(strstr(r.text, "web*"));
+	CHECK_INT(set_for(&f, GROUP("web*"), &c, KEY_READ, &r), 0);
+	check_value(&f, "web1", "user.a", "all", "*");
+	CHECK_INT(set_for(&f, GROUP("*"), &c, KEY_READ, &r), 0);
+	CHECK_INT(r.guests, 2);
+	check_value(&f, "web1", "user.a", NULL, "");
+	end(&f);
+}
+
+TEST(a_guest_that_comes_later_gets_its_groups_keys_after_a_restart_too)
+{
+	struct fixture f;
+	struct keys_result r;
+	struct key_change c = change("user.a", "1");
+	CLEANUP_VALUE struct va_value *v = NULL;
+	int64_t before;
+
+	begin(&f);
+	CHECK_INT(set_for(&f, GROUP("w?b"), &c, KEY_READ | KEY_SECRET, &r), 0);
+	CHECK_INT(r.guests, 0);
+	CHECK_INT(keys_add_guest(f.keys, "web"), 0);
+	check_value(&f, "web", "user.a", "1", "w?b");
+	end(&f);
+	/* Not configured while the group changed. */
+	begin(&f);
+	c = change("user.a", "2");
+	CHECK_INT(set_for(&f, GROUP("w?b"), &c, KEY_READ, &r), 0);
+	CHECK_INT(keys_add_guest(f.keys, "web"), 0);
+	check_value(&f, "web", "user.a", "2", "w?b");
+	before = keys_revision(f.keys, "web");
+	CHECK_INT(keys_booted(f.keys, "web", "boot", false), 0);
+	check_value(&f, "web", "user.a", "2", "w?b");
+	CHECK_INT(keys_revision(f.keys, "web"), before);
+	CHECK_INT(keys_groups(f.keys, CLOCK_NEVER, &v), 0);
+	CHECK_INT(va_count(v), 1);
+	end(&f);
+}
+
+TEST(a_groups_change_is_one_a_guest_can_ask_for)
+{
+	struct fixture f;
+	struct keys_result r;
+	struct key_change c = change("user.a", "1");
+	CLEANUP_VALUE struct va_value *v = NULL;
+	const struct va_value *keys;
+	bool removed = false;
+
+	begin(&f);
+	CHECK_INT(keys_add_guest(f.keys, "g"), 0);
+	CHECK_INT(set_for(&f, GROUP("*"), &c, KEY_READ, &r), 0);
+	CHECK_INT(keys_revision(f.keys, "g"), 1);
+	CHECK_INT(set_for(&f, GROUP("*"), &c, KEY_READ, &r), 0);
+	CHECK_INT(r.changed, 0);
+	CHECK_INT(keys_revision(f.keys, "g"), 1);
+	c = change("user.a", NULL);
+	CHECK_INT(set_for(&f, GROUP("*"), &c, KEY_READ, &r), 0);
+	CHECK_INT(keys_changes(f.keys, "g", 1, "*", KEYS_GUEST, CLOCK_NEVER,
+			       &v), 0);
+	keys = va_member(v, "keys");
+	CHECK_INT(va_count(keys), 1);
+	CHECK_INT(va_get_bool(va_member(va_item(keys, 0), "removed"), &removed),
+		  0);
+	CHECK(removed);
+	end(&f);
+}
+
+TEST(a_group_waits_for_all_its_guests)
+{
+	struct fixture f;
+	struct keys_result r;
+	struct key_change c = change("user.a", "1");
+	char name[80];
+	size_t missing;
+
+	begin(&f);
+	CHECK_INT(keys_add_guest(f.keys, "a1"), 0);
+	CHECK_INT(keys_add_guest(f.keys, "a2"), 0);
+	CHECK_INT(keys_add_guest(f.keys, "b"), 0);
+	CHECK_INT(set_for(&f, GROUP("a*"), &c, KEY_READ, &r), 0);
+	keys_set_acked(f.keys, "a1", keys_revision(f.keys, "a1"));
+	CHECK_INT(keys_wait_group(f.keys, "a*", -1, clock_now(), &missing, name,
+				  sizeof(name)), -ETIMEDOUT);
+	CHECK_INT(missing, 1);
+	CHECK_STR(name, "a2");
+	/* One that is configured no more is not waited for. */
+	keys_drop_guest(f.keys, "a2");
+	CHECK_INT(keys_wait_group(f.keys, "a*", -1, clock_now(), &missing, name,
+				  sizeof(name)), 0);
+	end(&f);
+}
+
+TEST(groups_have_user_keys_only_and_a_limit)
+{
+	struct fixture f;
+	struct keys_result r;
+	struct key_change c = change("guest.a", "1");
+	CLEANUP_FREE char *big = calloc(1, KEY_VALUE_MAX);
+	char name[32];
+	int err = 0, i;
+
+	begin(&f);
+	CHECK_INT(set_for(&f, GROUP("*"), &c, KEY_READ, &r), -EACCES);
+	for (i = 0; err == 0 && i < 20; i++) {
+		snprintf(name, sizeof(name), "user.%d", i);
+		c = (struct key_change){ .name = name, .value = big,
+					 .size = KEY_VALUE_MAX,
+					 .owner = KEY_OF_USER };
+		err = set_for(&f, i % 2 ? GROUP("*") : GROUP("a*"), &c, KEY_READ,
+			      &r);
+	}
+	CHECK_INT(err, -EDQUOT);
+	CHECK_INT(i, 16);
+	CHECK(strstr(r.text, "user.15") && strstr(r.text, "16777216"));
+	/* They are not counted as the guests' own. */
+	CHECK_INT(keys_add_guest(f.keys, "a"), 0);
+	c.name = "user.own";
+	CHECK_INT(set_for(&f, "a", &c, KEY_READ, &r), 0);
+	end(&f);
+}
+
+TEST(secrets_are_not_for_other_users_of_the_host)
+{
+	struct fixture f;
+	struct keys_result r;
+	struct key_change c = change("user.a", "hush");
+	struct keys_set s = { .guest = "g", .who = KEYS_MEMBER, .changes = &c,
+			      .n = 1, .if_revision = -1 };
+	CLEANUP_VALUE struct va_value *v = NULL;
+
+	begin(&f);
+	CHECK_INT(set_for(&f, "g", &c, KEY_READ | KEY_SECRET, &r), 0);
+	CHECK_INT(keys_get(f.keys, "g", "user.a", KEYS_MEMBER, CLOCK_NEVER, &v),
+		  -ENOENT);
+	CHECK_INT(keys_changes(f.keys, "g", 0, "*", KEYS_MEMBER, CLOCK_NEVER,
+			       &v), 0);
+	CHECK_INT(va_count(va_member(v, "keys")), 0);
+	c = change("user.a", "other");
+	CHECK_INT(keys_set(f.keys, &s, CLOCK_NEVER, &r), -EACCES);
+	c = change("user.b", "1");
+	CHECK_INT(keys_set(f.keys, &s, CLOCK_NEVER, &r), 0);
+	end(&f);
+}
+
+TEST(host_keys_that_nothing_gives_go)
+{
+	struct fixture f;
+	struct key_change two[2] = { change("host.a", "1"),
+				     change("host.b", "1") };
+	struct key_change user = change("user.a", "1");
+	struct keys_result r;
+	const char *keep[] = { "host.b" };
+
+	begin(&f);
+	CHECK_INT(keys_post(f.keys, "g", two, 2), 0);
+	CHECK_INT(set(&f, KEYS_ADMIN, &user, 1, -1, &r), 0);
+	CHECK_INT(keys_keep_host(f.keys, "g", keep, 1), 0);
+	CHECK_INT(revision_of(&f, "host.a"), 0);
+	CHECK(revision_of(&f, "host.b") && revision_of(&f, "user.a"));
+	end(&f);
+}
+
 UNIT_MAIN(CASE(empty_is_not_absent_and_all_or_none),
 	  CASE(if_revision_and_no_change), CASE(owners_write_their_own),
 	  CASE(changes_tell_removals_and_survive_a_restart),
-	  CASE(a_lifetime_ends_with_the_boot))
+	  CASE(a_lifetime_ends_with_the_boot),
+	  CASE(a_guests_own_key_wins_over_groups_and_the_longest_pattern_among_those),
+	  CASE(a_guest_that_comes_later_gets_its_groups_keys_after_a_restart_too),
+	  CASE(a_groups_change_is_one_a_guest_can_ask_for),
+	  CASE(a_group_waits_for_all_its_guests),
+	  CASE(groups_have_user_keys_only_and_a_limit),
+	  CASE(secrets_are_not_for_other_users_of_the_host),
+	  CASE(host_keys_that_nothing_gives_go))

@@ -140,6 +140,6 @@ extern const struct verb verb_shutdown, verb_reboot, verb_halt, verb_suspend;
 extern const struct verb verb_events, verb_event_send;
 extern const struct verb verb_kv_set, verb_kv_get, verb_kv_list, verb_kv_unset;
 extern const struct verb verb_kv_exists, verb_kv_watch, verb_kv_wait;
-extern const struct verb verb_kv_export, verb_kv_import;
+extern const struct verb verb_kv_export, verb_kv_import, verb_kv_groups;
 
 #endif

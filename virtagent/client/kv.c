@@ -13,6 +13,19 @@
 #include "common/str.h"
 #include "virtagent/client/output.h"
 
+DEFINE_FLAG(kv_set_all_, kv_opts, all);
+DEFINE_TEXT(kv_set_group_, kv_opts, group);
+
+int kv_set_all(void *ctx, const char *value, char *err, size_t size)
+{
+	return kv_set_all_(ctx, value, err, size);
+}
+
+int kv_set_group(void *ctx, const char *value, char *err, size_t size)
+{
+	return kv_set_group_(ctx, value, err, size);
+}
+
 static bool is_key(const char *word)
 {
 	return str_starts(word, "host.") || str_starts(word, "user.") ||
@@ -41,13 +54,42 @@ static int find_guest(const struct client *cl, struct kv *kv)
 	return code;
 }
 
-int kv_open(const struct client *cl, int argc, char **argv, bool to_host,
-	    struct kv *ret)
+/* --all, --group: where a guest's name stands, the host takes group:PATTERN. */
+static int open_group(const struct client *cl, const struct kv_opts *o,
+		      struct kv *kv)
+{
+	int n;
+
+	if (cl->guest || (o->all && o->group)) {
+		out_error(NULL, cl->verb->name, "a guest, --group and --all "
+			  "exclude each other");
+		return VAC_USAGE;
+	}
+	if (!target_on_host(cl) || cl->up) {
+		out_error(NULL, cl->verb->name, "--group and --all work on a "
+			  "host only");
+		return VAC_USAGE;
+	}
+	kv->host = true;
+	n = snprintf(kv->guest, sizeof(kv->guest), "group:%s",
+		     o->group ? o->group : "*");
+	if (n >= (int)sizeof(kv->guest)) {
+		out_error(NULL, cl->verb->name, "--group: a pattern of %zu "
+			  "bytes is too long", strlen(o->group));
+		return VAC_USAGE;
+	}
+	return rpc_connect(cl, SIDE_HOST, NULL, &kv->r);
+}
+
+int kv_open(const struct client *cl, const struct kv_opts *o, int argc,
+	    char **argv, bool to_host, struct kv *ret)
 {
 	int code = VAC_OK;
 	bool path;
 
 	*ret = (struct kv){ .argc = argc, .argv = argv };
+	if (o && (o->all || o->group))
+		return open_group(cl, o, ret);
 	if (!cl->guest && argc && str_starts(argv[0], "unix:")) {
 		snprintf(ret->guest, sizeof(ret->guest), "%s", argv[0]);
 		ret->argc--;

@@ -24,6 +24,7 @@
 #define SYNC_SLACK_NS (5 * NSEC_PER_SEC)
 
 struct set_opts {
+	struct kv_opts whose;
 	bool sync, secret, write, no_read, rev_given;
 	uint64_t revision;
 	const char *lifetime;
@@ -50,7 +51,8 @@ static int set_if_revision(void *ctx, const char *value, char *err, size_t size)
 #define CHANGE_ROWS                                                            \
 	{ 0, "if-revision", "N", "only if each key is at revision N (0: "      \
 	  "absent); else exit 1", set_if_revision },                           \
-	{ 0, "sync", NULL, "wait until the other side has it", set_sync }
+	{ 0, "sync", NULL, "wait until the other side has it", set_sync },     \
+	KV_GROUP_ROWS
 
 static const struct option_row unset_rows[] = { CHANGE_ROWS, CLIENT_ROWS };
 
@@ -166,7 +168,8 @@ static int run_set(struct client *cl, int argc, char **argv)
 {
 	CLEANUP(kv_close) struct kv kv = { 0 };
 	CLEANUP_VALUE struct va_value *keys = va_struct();
-	int code = kv_open(cl, argc, argv, names_user(argc, argv), &kv);
+	int code = kv_open(cl, cl->opts, argc, argv, names_user(argc, argv),
+			   &kv);
 
 	if (!code)
 		code = kv_need(cl, &kv, 1, -1);
@@ -179,7 +182,8 @@ static int run_unset(struct client *cl, int argc, char **argv)
 {
 	CLEANUP(kv_close) struct kv kv = { 0 };
 	CLEANUP_VALUE struct va_value *keys = va_array();
-	int code = kv_open(cl, argc, argv, names_user(argc, argv), &kv);
+	int code = kv_open(cl, cl->opts, argc, argv, names_user(argc, argv),
+			   &kv);
 
 	if (!code)
 		code = kv_need(cl, &kv, 1, -1);
@@ -190,6 +194,7 @@ static int run_unset(struct client *cl, int argc, char **argv)
 
 /* --- get, exists ---------------------------------------------------------------- */
 
+static const struct option_row read_rows[] = { KV_GROUP_ROWS, CLIENT_ROWS };
 static const struct option_row plain_rows[] = { CLIENT_ROWS };
 
 static int run_get(struct client *cl, int argc, char **argv)
@@ -199,7 +204,7 @@ static int run_get(struct client *cl, int argc, char **argv)
 	struct out_stream out;
 	const void *data;
 	size_t n;
-	int code = kv_open(cl, argc, argv, false, &kv);
+	int code = kv_open(cl, cl->opts, argc, argv, false, &kv);
 
 	if (!code)
 		code = kv_need(cl, &kv, 1, 1);
@@ -225,7 +230,7 @@ static int run_exists(struct client *cl, int argc, char **argv)
 	CLEANUP(kv_close) struct kv kv = { 0 };
 	CLEANUP_VALUE struct va_value *v = NULL;
 	bool there = false;
-	int code = kv_open(cl, argc, argv, false, &kv);
+	int code = kv_open(cl, cl->opts, argc, argv, false, &kv);
 
 	if (!code)
 		code = kv_need(cl, &kv, 1, 1);
@@ -255,7 +260,7 @@ static int run_list(struct client *cl, int argc, char **argv)
 {
 	CLEANUP(kv_close) struct kv kv = { 0 };
 	CLEANUP_FREE char *after = strdup("");
-	int code = kv_open(cl, argc, argv, false, &kv);
+	int code = kv_open(cl, cl->opts, argc, argv, false, &kv);
 
 	if (!code)
 		code = kv_need(cl, &kv, 0, 1);
@@ -276,6 +281,36 @@ static int run_list(struct client *cl, int argc, char **argv)
 	return code;
 }
 
+/* --- groups ---------------------------------------------------------------------- */
+
+static int print_group(const struct client *cl, const struct va_value *v)
+{
+	const char *name = member_text(v, "group");
+
+	if (cl->json)
+		return out_json(cl, v);
+	if (out_text(cl, name, strlen(name)))
+		return -EIO;
+	return printf(" %" PRId64 "\n", member_int(v, "keys", 0)) < 0 ? -EIO : 0;
+}
+
+static int run_groups(struct client *cl, int argc, char **argv)
+{
+	CLEANUP(kv_close) struct kv kv = { .host = true };
+	CLEANUP_VALUE struct va_value *v = NULL;
+	int code = rpc_connect(cl, SIDE_HOST, NULL, &kv.r);
+
+	if (!code)
+		code = rpc_call(kv.r, "host.kv.groups", RPC_IDEMPOTENT,
+				va_array(), &v);
+	for (size_t i = 0; !code && i < va_count(v); i++)
+		code = argc && !str_glob(argv[0], member_text(va_item(v, i),
+							      "group")) ?
+			       VAC_OK :
+		       print_group(cl, va_item(v, i)) ? VAC_ERROR : VAC_OK;
+	return code;
+}
+
 #define ROWS(r) .rows = r, .nrows = NROWS(r)
 
 const struct verb verb_kv_set = {
@@ -284,7 +319,8 @@ const struct verb verb_kv_set = {
 	.help = "set keys of a guest, all or none",
 	.about = "Sets user.* keys of a guest; in a guest (no GUEST then) its "
 		 "guest.* ones, and user.*\nones it may write.  KEY - takes the "
-		 "value from standard input, byte for byte.",
+		 "value from standard input, byte for byte.\nWith --all or "
+		 "--group: of the guests that have no such key of their own.",
 	ROWS(set_rows),
 	.opts_size = sizeof(struct set_opts),
 	.max_args = -1,
@@ -309,7 +345,8 @@ const struct verb verb_kv_get = {
 	.about = "Prints its bytes and nothing else (on a terminal, a newline if "
 		 "none ends them).\nExit status 1, and nothing is printed, when "
 		 "there is no such key.",
-	ROWS(plain_rows),
+	ROWS(read_rows),
+	.opts_size = sizeof(struct kv_opts),
 	.max_args = 2,
 	.run = run_get,
 };
@@ -318,7 +355,8 @@ const struct verb verb_kv_exists = {
 	.name = "kv exists",
 	.usage = "GUEST KEY",
 	.help = "exit status 0 if there is such a key, 1 if not",
-	ROWS(plain_rows),
+	ROWS(read_rows),
+	.opts_size = sizeof(struct kv_opts),
 	.max_args = 2,
 	.run = run_exists,
 };
@@ -329,7 +367,19 @@ const struct verb verb_kv_list = {
 	.help = "print the names of a guest's keys",
 	.about = "PATTERN has *, ? and [a-z].  Secret keys are not listed.  With "
 		 "--json: one struct a\nline, with revision, size and rights.",
-	ROWS(plain_rows),
+	ROWS(read_rows),
+	.opts_size = sizeof(struct kv_opts),
 	.max_args = 2,
 	.run = run_list,
+};
+
+const struct verb verb_kv_groups = {
+	.name = "kv groups",
+	.usage = "[PATTERN]",
+	.help = "print the groups of guests that keys are set for",
+	.about = "One a line, with how many keys it has; * is all guests.  With "
+		 "PATTERN, those it matches.",
+	ROWS(plain_rows),
+	.max_args = 1,
+	.run = run_groups,
 };

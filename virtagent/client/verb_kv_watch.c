@@ -99,7 +99,7 @@ static int open_watch(const struct client *cl, int argc, char **argv, int min,
 		      struct watch *w)
 {
 	const struct watch_opts *o = cl->opts;
-	int code = kv_open(cl, argc, argv, false, &w->kv);
+	int code = kv_open(cl, NULL, argc, argv, false, &w->kv);
 
 	if (!code)
 		code = kv_need(cl, &w->kv, min, 1);
@@ -203,7 +203,7 @@ static int run_export(struct client *cl, int argc, char **argv)
 	CLEANUP(kv_close) struct kv kv = { 0 };
 	int64_t since = 0;
 	bool more = true;
-	int code = kv_open(cl, argc, argv, false, &kv);
+	int code = kv_open(cl, NULL, argc, argv, false, &kv);
 
 	if (!code)
 		code = need_host(&kv, "kv export");
@@ -288,7 +288,7 @@ static int run_import(struct client *cl, int argc, char **argv)
 	CLEANUP_FREE char *line = NULL;
 	size_t size = 0;
 	ssize_t n;
-	int code = kv_open(cl, argc, argv, false, &kv);
+	int code = kv_open(cl, NULL, argc, argv, false, &kv);
 
 	if (!code)
 		code = need_host(&kv, "kv import");

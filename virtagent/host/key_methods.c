@@ -1,15 +1,18 @@
 /*
  * key_methods.c - host.kv.*: keys, for this host's clients and for guests
  *
- * Each takes the guest's name first; a guest gives its own or "".
+ * Each takes the guest's name first; a guest gives its own or "".  A local client
+ * may give "group:PATTERN", which is no guest's name: keys of a group of guests.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -28,29 +31,60 @@ static uint64_t store_deadline(void)
 	return clock_now() + (uint64_t)(clock_scale() * STORE_DEADLINE_NS);
 }
 
+static bool is_root(const struct va_call *call)
+{
+	uid_t uid = call->caller->cred.uid;
+
+	return uid == 0 || uid == geteuid();
+}
+
 static enum keys_who who(const struct va_call *call)
 {
-	return call->caller->guest ? KEYS_GUEST : KEYS_ADMIN;
+	return call->caller->guest ? KEYS_GUEST :
+	       is_root(call)	   ? KEYS_ADMIN :
+				     KEYS_MEMBER;
+}
+
+/* Whose keys a call is about. */
+struct whose {
+	const char *guest; /* as the store names it */
+	bool group;
+	char name[1 + KEYS_PATTERN_MAX + 1];
+};
+
+static int take_group(struct va_call *call, const char *pattern,
+		      struct whose *w)
+{
+	size_t n = strlen(pattern);
+
+	if (n == 0 || n > KEYS_PATTERN_MAX || !str_is_clean_text(pattern, n, ""))
+		return va_fail(call, EINVAL, "%s: a group's pattern of %zu bytes;"
+			       " 1 to %u of text are allowed",
+			       call->method->name, n, KEYS_PATTERN_MAX);
+	snprintf(w->name, sizeof(w->name), "%c%s", STORE_GROUP, pattern);
+	w->guest = w->name;
+	w->group = true;
+	return 0;
 }
 
 /* Parameter 0. */
-static int take_guest(struct va_call *call, const char **guest)
+static int take_guest(struct va_call *call, struct whose *w)
 {
 	const struct host_context *h = host_context(call);
-	const char *own = call->caller->guest;
+	const char *own = call->caller->guest, *guest;
 	char shown[80];
-	int err = va_arg_string(call, 0, "", guest);
+	int err = va_arg_string(call, 0, "", &guest);
 
-	if (err < 0)
+	*w = (struct whose){ .guest = own };
+	if (err < 0 || (own && (!*guest || strcmp(own, guest) == 0)))
 		return err;
-	if (own && (!**guest || strcmp(own, *guest) == 0)) {
-		*guest = own;
-		return 0;
-	}
-	err = own ? -ENOENT : h->ops->known(h->arg, *guest);
+	if (!own && str_starts(guest, KEYS_GROUP_WORD))
+		return take_group(call, guest + strlen(KEYS_GROUP_WORD), w);
+	w->guest = guest;
+	err = own ? -ENOENT : h->ops->known(h->arg, guest);
 	if (err == 0)
 		return 0;
-	log_escape(shown, sizeof(shown), *guest, strlen(*guest));
+	log_escape(shown, sizeof(shown), guest, strlen(guest));
 	if (err == -ENOENT)
 		return va_fail(call, ENODEV, "%s: no guest \"%s\"",
 			       call->method->name, shown);
@@ -69,9 +103,28 @@ static int failed(struct va_call *call, int err, const struct keys_result *r)
 
 /* --- changing ------------------------------------------------------------- */
 
+/* As wait_synced(). */
+static int wait_group(struct va_call *call, const struct whose *w,
+		      uint64_t revision, uint64_t deadline)
+{
+	const struct host_context *h = host_context(call);
+	char name[80];
+	size_t missing;
+	int err = keys_wait_group(h->keys, w->guest + 1, call->cancel_fd,
+				  deadline, &missing, name, sizeof(name));
+
+	if (err == -ETIMEDOUT)
+		return va_fault(call, VA_FAULT_TIMEOUT, ETIMEDOUT,
+				"%s: kept as revision %llu of the group, but %zu "
+				"guests have not acknowledged it in time, among "
+				"them %s", call->method->name,
+				(unsigned long long)revision, missing, name);
+	return err;
+}
+
 /* sync: until the guest has it, by its acknowledgement. */
 static int wait_synced(struct va_call *call, const struct va_value *options,
-		       const char *guest, uint64_t revision)
+		       const struct whose *w, uint64_t revision)
 {
 	const struct host_context *h = host_context(call);
 	const struct va_value *v = va_member(options, "sync");
@@ -88,13 +141,31 @@ static int wait_synced(struct va_call *call, const struct va_value *options,
 				  SYNC_DEFAULT_S, &deadline);
 	if (err < 0)
 		return err;
-	err = keys_wait(h->keys, guest, revision, true, call->cancel_fd,
+	if (w->group)
+		return wait_group(call, w, revision, deadline);
+	err = keys_wait(h->keys, w->guest, revision, true, call->cancel_fd,
 			deadline);
 	if (err == -ETIMEDOUT)
 		return va_fault(call, VA_FAULT_TIMEOUT, ETIMEDOUT,
 				"%s: kept as revision %llu, but guest %s has not "
 				"acknowledged it in time", call->method->name,
-				(unsigned long long)revision, guest);
+				(unsigned long long)revision, w->guest);
+	return err;
+}
+
+/* {revision, changed, guests: of a group} */
+static int tell_change(const struct whose *w, const struct keys_result *r,
+		       struct va_value **ret)
+{
+	CLEANUP_VALUE struct va_value *v = va_struct();
+	int err = va_set(v, "revision", va_int((int64_t)r->revision));
+
+	if (err == 0)
+		err = va_set(v, "changed", va_int((int64_t)r->changed));
+	if (err == 0 && w->group)
+		err = va_set(v, "guests", va_int((int64_t)r->guests));
+	if (err == 0)
+		*ret = take_ptr(v);
 	return err;
 }
 
@@ -102,11 +173,11 @@ static int change(struct va_call *call, bool with_flags, struct va_value **ret)
 {
 	const struct host_context *h = host_context(call);
 	const struct va_value *options = va_item(call->params, 2);
-	CLEANUP_VALUE struct va_value *v = NULL;
 	CLEANUP_FREE struct key_change *changes = NULL;
 	struct keys_set set = { .who = who(call), .flags = KEY_READ };
 	struct keys_result result;
-	int err = take_guest(call, &set.guest);
+	struct whose w;
+	int err = take_guest(call, &w);
 
 	if (err == 0)
 		err = key_changes_get(call, 1, &changes, &set.n);
@@ -117,20 +188,16 @@ static int change(struct va_call *call, bool with_flags, struct va_value **ret)
 		err = key_flags_get(call, options, &set.flags, &set.set_flags);
 	if (err < 0)
 		return err;
+	if (w.group && (set.flags & (KEY_POWEROFF | KEY_RESET)))
+		return va_fail(call, EINVAL, "%s: a group's keys are persistent; "
+			       "no other lifetime", call->method->name);
+	set.guest = w.guest;
 	set.changes = changes;
 	err = keys_set(h->keys, &set, store_deadline(), &result);
 	if (err < 0)
 		return failed(call, err, &result);
-	err = wait_synced(call, options, set.guest, result.revision);
-	if (err < 0)
-		return err;
-	v = va_struct();
-	err = va_set(v, "revision", va_int((int64_t)result.revision));
-	if (err == 0)
-		err = va_set(v, "changed", va_int((int64_t)result.changed));
-	if (err == 0)
-		*ret = take_ptr(v);
-	return err;
+	err = wait_synced(call, options, &w, result.revision);
+	return err < 0 ? err : tell_change(&w, &result, ret);
 }
 
 static int kv_set(struct va_call *call, struct va_value **ret)
@@ -148,10 +215,11 @@ static int kv_unset(struct va_call *call, struct va_value **ret)
 static int get_key(struct va_call *call, struct va_value **ret)
 {
 	const struct host_context *h = host_context(call);
-	const char *guest, *name;
 	enum key_owner owner;
+	const char *name;
+	struct whose w;
 	char why[256];
-	int err = take_guest(call, &guest);
+	int err = take_guest(call, &w);
 
 	if (err == 0)
 		err = va_arg_string(call, 1, NULL, &name);
@@ -159,7 +227,8 @@ static int get_key(struct va_call *call, struct va_value **ret)
 		return err;
 	if (key_name_check(name, &owner, why, sizeof(why)) < 0)
 		return va_fail(call, EINVAL, "%s: %s", call->method->name, why);
-	return keys_get(h->keys, guest, name, who(call), store_deadline(), ret);
+	return keys_get(h->keys, w.guest, name, who(call), store_deadline(),
+			ret);
 }
 
 static int kv_get(struct va_call *call, struct va_value **ret)
@@ -188,8 +257,9 @@ static int kv_exists(struct va_call *call, struct va_value **ret)
 static int kv_list(struct va_call *call, struct va_value **ret)
 {
 	const struct host_context *h = host_context(call);
-	const char *guest, *pattern, *after;
-	int err = take_guest(call, &guest);
+	const char *pattern, *after;
+	struct whose w;
+	int err = take_guest(call, &w);
 
 	if (err == 0)
 		err = va_arg_string(call, 1, "*", &pattern);
@@ -197,7 +267,7 @@ static int kv_list(struct va_call *call, struct va_value **ret)
 		err = va_arg_string(call, 2, "", &after);
 	if (err < 0)
 		return err;
-	return keys_list(h->keys, guest, pattern, after, who(call),
+	return keys_list(h->keys, w.guest, pattern, after, who(call),
 			 store_deadline(), ret);
 }
 
@@ -234,10 +304,11 @@ static int watch(struct va_call *call, const char *guest, const char *pattern,
 
 static int kv_watch(struct va_call *call, struct va_value **ret)
 {
-	const char *guest, *pattern;
+	const char *pattern;
 	uint64_t deadline;
+	struct whose w;
 	int64_t since;
-	int err = take_guest(call, &guest);
+	int err = take_guest(call, &w);
 
 	if (err == 0)
 		err = va_arg_string(call, 1, "*", &pattern);
@@ -246,7 +317,17 @@ static int kv_watch(struct va_call *call, struct va_value **ret)
 	if (err == 0)
 		err = key_option_deadline(call, va_item(call->params, 3),
 					  WATCH_DEFAULT_S, &deadline);
-	return err < 0 ? err : watch(call, guest, pattern, since, deadline, ret);
+	return err < 0 ? err : watch(call, w.guest, pattern, since, deadline,
+				     ret);
+}
+
+static int kv_groups(struct va_call *call, struct va_value **ret)
+{
+	const struct host_context *h = host_context(call);
+	int err = keys_groups(h->keys, store_deadline(), ret);
+
+	return err < 0 ? va_fail(call, -err, "%s: %s", call->method->name,
+				 strerror(-err)) : 0;
 }
 
 static int kv_refresh(struct va_call *call, struct va_value **ret)
@@ -265,15 +346,16 @@ static int kv_refresh(struct va_call *call, struct va_value **ret)
 static int kv_export(struct va_call *call, struct va_value **ret)
 {
 	const struct host_context *h = host_context(call);
-	const char *guest;
+	struct whose w;
 	int64_t since;
-	int err = take_guest(call, &guest);
+	int err = take_guest(call, &w);
 
 	if (err == 0)
 		err = va_arg_int(call, 1, 0, 0, INT64_MAX, &since);
 	if (err < 0)
 		return err;
-	return keys_changes(h->keys, guest, (uint64_t)since, "*", KEYS_IMPORT,
+	return keys_changes(h->keys, w.guest, (uint64_t)since, "*",
+			    is_root(call) ? KEYS_IMPORT : KEYS_MEMBER,
 			    store_deadline(), ret);
 }
 
@@ -298,6 +380,7 @@ static int take_import(struct va_call *call, const struct va_value *key,
 				"key %s: the value has %zu bytes; the limit is "
 				"%u", c->name, c->size, KEY_VALUE_MAX);
 	c->flags = KEY_READ;
+	c->given = va_member(key, "group") != NULL;
 	err = key_option_int(call, key, "revision", 0, 0, &revision);
 	if (err == 0)
 		err = key_flags_get(call, key, &c->flags, &given);
@@ -315,7 +398,12 @@ static int kv_import(struct va_call *call, struct va_value **ret)
 	struct keys_set set = { .who = KEYS_IMPORT, .changes = changes,
 				.if_revision = -1 };
 	struct keys_result result;
-	int err = changes ? take_guest(call, &set.guest) : -ENOMEM;
+	struct whose w;
+	int err = changes ? take_guest(call, &w) : -ENOMEM;
+
+	if (err == 0 && !is_root(call))
+		err = va_fail(call, EPERM, "%s: it is for root and the daemon's "
+			      "user", call->method->name);
 
 	for (size_t i = 0; err == 0 && i < va_count(keys); i++) {
 		err = take_import(call, va_item(keys, i), &changes[set.n]);
@@ -324,6 +412,7 @@ static int kv_import(struct va_call *call, struct va_value **ret)
 	}
 	if (err < 0)
 		return err;
+	set.guest = w.guest;
 	err = keys_set(h->keys, &set, store_deadline(), &result);
 	if (err < 0)
 		return failed(call, err, &result);
@@ -346,7 +435,13 @@ static const struct va_method methods[] = {
 		       "until the guest has it), timeout (seconds of that, 10), "
 		       "read, write (the guest may), secret, lifetime "
 		       "(persistent, poweroff, reset).  Returns a struct: "
-		       "revision, changed (how many keys).",
+		       "revision, changed (how many keys).  GUEST may be "
+		       "group:PATTERN here and in the other host.kv methods: "
+		       "user.* keys of all guests whose name matches (* = all), "
+		       "for those that have no such key of their own; where "
+		       "several groups match, the longest pattern wins.  "
+		       "Returned then, too: guests (how many got it); sync "
+		       "waits for all of them.",
 		.flags = VA_M_IDEMPOTENT,
 	},
 	{
@@ -370,8 +465,10 @@ static const struct va_method methods[] = {
 		.raw = "value",
 		.help = "a key's value",
 		.doc = "Returns a struct: name, value (base64), revision, size, "
-		       "read, write, secret, lifetime.  Fault 1002 when there "
-		       "is none, or none for this caller.",
+		       "read, write, secret, lifetime, group (where a group of "
+		       "guests gives it).  Fault 1002 when there is none, or "
+		       "none for this caller: secret ones are for root and the "
+		       "daemon's user.",
 		.flags = VA_M_IDEMPOTENT,
 	},
 	{
@@ -413,6 +510,17 @@ static const struct va_method methods[] = {
 		       "(ask again at once), keys (structs as of host.kv.get, "
 		       "or name, revision and removed).",
 		.flags = VA_M_IDEMPOTENT | VA_M_QUIET,
+	},
+	{
+		.name = "host.kv.groups",
+		.signature = "A:",
+		.args = "",
+		.cls = VA_CLASS_ADMIN,
+		.fn = kv_groups,
+		.help = "the groups of guests that keys are set for",
+		.doc = "Returns an array of structs: group (its pattern), keys "
+		       "(how many).",
+		.flags = VA_M_IDEMPOTENT,
 	},
 	{
 		.name = "host.kv.refresh",

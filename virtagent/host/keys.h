@@ -20,9 +20,13 @@
 
 struct keys;
 
+#define KEYS_GROUP_WORD "group:" /* and a pattern, where a guest's name stands */
+#define KEYS_PATTERN_MAX 255u	 /* bytes: as long as a guest's name */
+
 /* Who changes or asks. */
 enum keys_who {
-	KEYS_ADMIN,  /* a local client: user.* */
+	KEYS_ADMIN,  /* a local client, root or the daemon's user: user.* */
+	KEYS_MEMBER, /* another user of this host: the same, but for secrets */
 	KEYS_GUEST,  /* the guest: guest.*, and user.* it may write */
 	KEYS_DAEMON, /* va-hostd: host.* */
 	/* A move from another host: user.* and guest.*, each with its own flags
@@ -39,6 +43,8 @@ void keys_on_change(struct keys *k, void (*fn)(void *arg, const char *guest),
 		    void *arg);
 
 struct keys_set {
+	/* Its name; or STORE_GROUP and a pattern: then user.* keys of all guests
+	 * that match and have none of their own. */
 	const char *guest;
 	enum keys_who who;
 	const struct key_change *changes;
@@ -51,6 +57,7 @@ struct keys_set {
 struct keys_result {
 	uint64_t revision; /* of the guest now */
 	size_t changed;
+	size_t guests;	   /* whose keys a change of their group changed */
 	int code;	   /* a fault's code when not 0 */
 	char text[400];
 };
@@ -65,6 +72,13 @@ int keys_set(struct keys *k, const struct keys_set *set, uint64_t deadline_ns,
  * needs.  Failures are logged. */
 int keys_post(struct keys *k, const char *guest,
 	      const struct key_change *changes, size_t n);
+/* The loop's thread, too: host.* keys but those named are removed. */
+int keys_keep_host(struct keys *k, const char *guest, const char *const *names,
+		   size_t n);
+/* The loop's thread: the guest is configured, and gets its groups' keys; or it is
+ * not any more. */
+int keys_add_guest(struct keys *k, const char *guest);
+void keys_drop_guest(struct keys *k, const char *guest);
 /*
  * The loop's thread: the guest runs, as boot (the kernel's id).  When it is
  * another one than before, keys that live until a reset go; was_off: those that
@@ -80,6 +94,8 @@ int keys_get(struct keys *k, const char *guest, const char *name,
 int keys_list(struct keys *k, const char *guest, const char *pattern,
 	      const char *after, enum keys_who who, uint64_t deadline_ns,
 	      struct va_value **ret);
+/* The groups that have keys: structs {group, keys: how many}. */
+int keys_groups(struct keys *k, uint64_t deadline_ns, struct va_value **ret);
 /*
  * What changed since a revision, removals included, as {store, revision, since,
  * full, more, keys: structs with value or removed}.  full: since was too old (or
@@ -103,5 +119,10 @@ void keys_set_acked(struct keys *k, const char *guest, int64_t revision);
  * -ETIMEDOUT, -ECANCELED (cancel_fd became readable). */
 int keys_wait(struct keys *k, const char *guest, uint64_t since, bool acked,
 	      int cancel_fd, uint64_t deadline_ns);
+/* Until each configured guest that matches has what it has to have now.
+ * -ETIMEDOUT with the number of those that have not and the name of one. */
+int keys_wait_group(struct keys *k, const char *pattern, int cancel_fd,
+		    uint64_t deadline_ns, size_t *missing, char *name,
+		    size_t size);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * keys_read.c - reading the host's keys
  *
- * A guest sees what it may read; secret keys stand in no list.  Changes come in
+ * A guest sees what it may read, a user that is not root no secret key; secret
+ * keys stand in no list.  Changes come in
  * batches that end between two revisions, so that what was set together is seen
  * together.
  *
@@ -39,10 +40,12 @@ struct read_job {
 
 static bool visible(const struct read_job *j, const struct store_key *key)
 {
+	if (j->who == KEYS_MEMBER)
+		return !(key->flags & KEY_SECRET);
 	return j->who != KEYS_GUEST || (key->flags & KEY_READ);
 }
 
-/* {name, revision, size, read, write, secret, lifetime} */
+/* {name, revision, size, read, write, secret, lifetime, group: if one gives it} */
 static struct va_value *key_facts(const struct store_key *key)
 {
 	CLEANUP_VALUE struct va_value *v = va_struct();
@@ -52,6 +55,8 @@ static struct va_value *key_facts(const struct store_key *key)
 		err = va_set(v, "revision", va_int((int64_t)key->revision));
 	if (err == 0 && key->value)
 		err = va_set(v, "size", va_int((int64_t)key->size));
+	if (err == 0 && key->group)
+		err = va_set(v, "group", va_string(key->group));
 	if (err == 0)
 		err = key_flags_put(v, key->flags);
 	return err < 0 ? NULL : take_ptr(v);
@@ -176,6 +181,52 @@ int keys_list(struct keys *k, const char *guest, const char *pattern,
 	return read_now(k, &j, run_list, deadline_ns, ret);
 }
 
+/* --- groups ---------------------------------------------------------------- */
+
+/* They come sorted by group. */
+static int take_group(void *arg, const struct store_key *key)
+{
+	struct read_job *j = arg;
+	size_t n = va_count(j->ret);
+	struct va_value *last = n ? va_item(j->ret, n - 1) : NULL, *v;
+	const char *name;
+
+	if (last && va_get_string(va_member(last, "group"), &name) == 0 &&
+	    strcmp(name, key->group) == 0) {
+		j->error = va_set(last, "keys", va_int((int64_t)++j->count));
+		return j->error < 0;
+	}
+	j->count = 1;
+	v = va_struct();
+	j->error = va_set(v, "group", va_string(key->group));
+	if (j->error == 0)
+		j->error = va_set(v, "keys", va_int(1));
+	if (j->error < 0) {
+		va_value_free(v);
+		return 1;
+	}
+	j->error = va_append(j->ret, v);
+	return j->error < 0;
+}
+
+static void run_groups(void *arg)
+{
+	struct read_job *j = arg;
+	int err;
+
+	j->ret = va_array();
+	err = store_group_keys(j->k->store, take_group, j);
+	if (err < 0)
+		j->error = err;
+}
+
+int keys_groups(struct keys *k, uint64_t deadline_ns, struct va_value **ret)
+{
+	struct read_job j = { .error = 0 };
+
+	return read_now(k, &j, run_groups, deadline_ns, ret);
+}
+
 /* --- changes -------------------------------------------------------------- */
 
 static int take_change(void *arg, const struct store_key *key)
@@ -195,7 +246,7 @@ static int take_change(void *arg, const struct store_key *key)
 		const struct store_key gone = { .name = key->name,
 						.revision = key->revision };
 
-		if (j->since == 0)
+		if (j->since == 0 || j->who == KEYS_MEMBER)
 			return 0;
 		j->error = va_append(j->list, key_whole(&gone));
 	} else if (str_glob(j->pattern, key->name)) {

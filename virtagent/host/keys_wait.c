@@ -9,11 +9,13 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/str.h"
 #include "virtagent/host/keys_priv.h"
 
 /* Under the lock; NULL on ENOMEM. */
@@ -136,6 +138,79 @@ int keys_wait(struct keys *k, const char *guest, uint64_t since, bool acked,
 				  deadline_ns);
 	pthread_mutex_unlock(&k->lock);
 	return there ? 0 : err;
+}
+
+void keys_set_here(struct keys *k, const char *guest, bool here)
+{
+	struct keys_guest *g;
+
+	pthread_mutex_lock(&k->lock);
+	g = find_guest(k, guest);
+	if (g)
+		g->here = here;
+	notify_all(&k->changed);
+	pthread_mutex_unlock(&k->lock);
+}
+
+/* --- a group ---------------------------------------------------------------- */
+
+/* What one guest has to have. */
+struct target {
+	const struct keys_guest *g; /* lives as long as the keys */
+	int64_t revision;
+};
+
+/* Under the lock; malloc'ed. */
+static struct target *targets(const struct keys *k, const char *pattern,
+			      size_t *n)
+{
+	struct target *list;
+	size_t all = 0;
+
+	for (const struct keys_guest *g = k->guests; g; g = g->next)
+		all++;
+	list = calloc(all + 1, sizeof(*list));
+	*n = 0;
+	for (const struct keys_guest *g = k->guests; g && list; g = g->next) {
+		if (g->here && str_glob(pattern, g->name))
+			list[(*n)++] = (struct target){ g, g->revision };
+	}
+	return list;
+}
+
+/* Takes those out that have it; those that are left. */
+static size_t drop_reached(struct target *list, size_t n)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (list[i].g->here && list[i].g->acked < list[i].revision)
+			list[left++] = list[i];
+	}
+	return left;
+}
+
+int keys_wait_group(struct keys *k, const char *pattern, int cancel_fd,
+		    uint64_t deadline_ns, size_t *missing, char *name,
+		    size_t size)
+{
+	CLEANUP_FREE struct target *list = NULL;
+	size_t n;
+	int err = 0;
+
+	pthread_mutex_lock(&k->lock);
+	list = targets(k, pattern, &n);
+	if (!list)
+		err = -ENOMEM;
+	while (err == 0 && (n = drop_reached(list, n)) > 0)
+		err = notify_wait(&k->changed, &k->lock, cancel_fd,
+				  deadline_ns);
+	if (err < 0 && list)
+		n = drop_reached(list, n);
+	*missing = n;
+	snprintf(name, size, "%s", list && n ? list[0].g->name : "");
+	pthread_mutex_unlock(&k->lock);
+	return list && n == 0 ? 0 : err;
 }
 
 struct keys *keys_new(struct loop *loop, struct store *store)

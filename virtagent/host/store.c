@@ -26,7 +26,7 @@
 #include "common/log.h"
 #include "virtagent/host/store_priv.h"
 
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 #define RETRY_NS (5 * NSEC_PER_SEC)
 #define BUSY_MS 2000
 
@@ -84,8 +84,9 @@ static const char *const sql[SQL_COUNT] = {
 
 _Static_assert(SQL_COUNT == STORE_EVENT_STATEMENTS, "one slot each");
 
-static const char *const schemas[SCHEMA_VERSION] = { schema_1,
-						     store_keys_schema };
+static const char *const schemas[SCHEMA_VERSION] = {
+	schema_1, store_keys_schema, store_groups_schema,
+};
 
 /* --- opening ------------------------------------------------------------ */
 

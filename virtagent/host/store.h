@@ -68,18 +68,29 @@ int store_event_trim(struct store *s, int64_t before_ms, uint64_t count);
 
 /* --- keys (store_keys.c); all on the store's thread ----------------------- */
 
+/*
+ * Where a guest's name stands below, this and a pattern stand for a group of
+ * guests: those whose name matches.  No guest's name begins with a control
+ * character.
+ */
+#define STORE_GROUP '\001'
+
 struct store_key {
 	const char *name;
 	uint64_t revision;
 	unsigned flags;
 	const void *value; /* NULL = it was removed at that revision */
 	size_t size;
+	/* The pattern of the group that gives the guest this key (the value is
+	 * the group's then); NULL = it is the guest's own. */
+	const char *group;
 };
 
 struct store_keys_state {
 	uint64_t revision; /* of the last change; 0 = never had a key */
 	uint64_t floor;	   /* removals up to here are forgotten */
 	char boot[64];	   /* the guest's boot these keys were last seen by */
+	char vm[40];	   /* uuid of the virtual machine they belong to, or "" */
 };
 
 typedef int (*store_key_fn)(void *arg, const struct store_key *key);
@@ -100,15 +111,28 @@ int store_keys_since(struct store *s, const char *guest, uint64_t since,
  * not NULL, but points to nothing: only its size is known. */
 int store_keys_list(struct store *s, const char *guest, const char *after,
 		    store_key_fn fn, void *arg);
-/* Bytes of names and values, cost being added for each key. */
+/* Bytes of the names and values of a guest's own keys, or of the keys of all
+ * groups when guest names one; cost being added for each key. */
 int store_keys_usage(struct store *s, const char *guest, unsigned cost,
 		     uint64_t *ret);
+/* The groups that have a key, the longest pattern first (and of equal ones the
+ * last in byte order), until fn returns non-zero. */
+int store_groups_with(struct store *s, const char *name, store_key_fn fn,
+		      void *arg);
+/* All keys of all groups, without values. */
+int store_group_keys(struct store *s, store_key_fn fn, void *arg);
+/* The keys that groups give this guest now, without values. */
+int store_given_keys(struct store *s, const char *guest, store_key_fn fn,
+		     void *arg);
+/* All guests that have or had keys, as the names of keys. */
+int store_keys_guests(struct store *s, store_key_fn fn, void *arg);
 /*
  * A transaction: begin, puts, set_state, then commit or rollback.  Unlike events,
  * keys are never kept in memory only: begin fails while the disk takes no
  * writes.
  */
 int store_keys_begin(struct store *s);
+/* With a group the value is not looked at. */
 int store_key_put(struct store *s, const char *guest,
 		  const struct store_key *key);
 int store_keys_set_state(struct store *s, const char *guest,

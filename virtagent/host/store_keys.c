@@ -5,6 +5,10 @@
  * learns of the removal; keys.c forgets such rows when there are many.  Values
  * are blobs; an empty one is not NULL.
  *
+ * A group's keys are rows like a guest's.  A guest that gets a key of a group has
+ * a row for it, with a revision of its own but no value: the group's is read, so
+ * that what is set for a thousand guests is on disk once.
+ *
  * SPDX-License-Identifier: MIT
  */
 #include "config.h"
@@ -31,12 +35,24 @@ const char store_keys_schema[] =
 	"PRAGMA user_version = 2;"
 	"COMMIT;";
 
+const char store_groups_schema[] =
+	"BEGIN IMMEDIATE;"
+	"ALTER TABLE keys ADD COLUMN origin TEXT;"
+	"ALTER TABLE key_guests ADD COLUMN vm TEXT NOT NULL DEFAULT '';"
+	"PRAGMA user_version = 3;"
+	"COMMIT;";
+
 enum statement {
 	SQL_STATE,
 	SQL_GET,
 	SQL_SINCE,
 	SQL_LIST,
 	SQL_USAGE,
+	SQL_USAGE_GROUPS,
+	SQL_GROUPS_WITH,
+	SQL_GROUP_KEYS,
+	SQL_GIVEN,
+	SQL_GUESTS,
 	SQL_BEGIN,
 	SQL_PUT,
 	SQL_SET_STATE,
@@ -48,30 +64,59 @@ enum statement {
 
 _Static_assert(SQL_COUNT <= STORE_KEY_STATEMENTS, "one slot each");
 
+/* STORE_GROUP, and what sorts behind all groups. */
+#define GROUP "char(1)"
+#define BEHIND_GROUPS "char(2)"
+#define OF_GROUPS " guest >= " GROUP " AND guest < " BEHIND_GROUPS
+
+#define READ_KEY(value)                                                        \
+	"SELECT k.name, k.revision, k.flags, CASE WHEN k.origin IS NULL THEN " \
+	value("k") " ELSE (SELECT " value("g") " FROM main.keys g"	       \
+	" WHERE g.guest = " GROUP " || k.origin AND g.name = k.name) END,"     \
+	" k.origin FROM main.keys k WHERE k.guest = ?1"
+#define WHOLE(table) table ".value"
+#define LENGTH(table) "length(" table ".value)"
+#define SUM_USAGE                                                              \
+	"SELECT coalesce(sum(length(name) + length(value) + ?2), 0)"	       \
+	" FROM main.keys WHERE value IS NOT NULL AND "
+
 static const char *const sql[SQL_COUNT] = {
-	[SQL_STATE] = "SELECT revision, floor, boot FROM main.key_guests"
+	[SQL_STATE] = "SELECT revision, floor, boot, vm FROM main.key_guests"
 		      " WHERE guest = ?1",
-	[SQL_GET] = "SELECT name, revision, flags, value FROM main.keys"
-		    " WHERE guest = ?1 AND name = ?2",
-	[SQL_SINCE] = "SELECT name, revision, flags, value FROM main.keys"
-		      " WHERE guest = ?1 AND revision > ?2"
-		      " ORDER BY revision, name",
-	[SQL_LIST] = "SELECT name, revision, flags, length(value)"
-		     " FROM main.keys WHERE guest = ?1 AND name > ?2"
-		     " AND value IS NOT NULL ORDER BY name",
-	[SQL_USAGE] = "SELECT coalesce(sum(length(name) + length(value) + ?2),"
-		      " 0) FROM main.keys WHERE guest = ?1"
-		      " AND value IS NOT NULL",
+	[SQL_GET] = READ_KEY(WHOLE) " AND k.name = ?2",
+	[SQL_SINCE] = READ_KEY(WHOLE) " AND k.revision > ?2"
+		      " ORDER BY k.revision, k.name",
+	[SQL_LIST] = READ_KEY(LENGTH) " AND k.name > ?2"
+		     " AND (k.value IS NOT NULL OR k.origin IS NOT NULL)"
+		     " ORDER BY k.name",
+	[SQL_USAGE] = SUM_USAGE "guest = ?1",
+	[SQL_USAGE_GROUPS] = SUM_USAGE OF_GROUPS,
+	[SQL_GROUPS_WITH] = "SELECT name, revision, flags, value,"
+			    " substr(guest, 2) FROM main.keys"
+			    " WHERE" OF_GROUPS " AND name = ?1"
+			    " AND value IS NOT NULL"
+			    " ORDER BY length(CAST(guest AS BLOB)) DESC,"
+			    " guest DESC",
+	[SQL_GROUP_KEYS] = "SELECT name, revision, flags, length(value),"
+			   " substr(guest, 2) FROM main.keys"
+			   " WHERE" OF_GROUPS " AND value IS NOT NULL"
+			   " ORDER BY guest, name",
+	[SQL_GIVEN] = "SELECT name, revision, flags, 0, origin FROM main.keys"
+		      " WHERE guest = ?1 AND origin IS NOT NULL",
+	[SQL_GUESTS] = "SELECT guest, revision, 0, 0, NULL FROM main.key_guests"
+		       " WHERE guest >= " BEHIND_GROUPS,
 	[SQL_BEGIN] = "BEGIN IMMEDIATE",
-	[SQL_PUT] = "INSERT INTO main.keys (guest, name, revision, flags, value)"
-		    " VALUES (?1, ?2, ?3, ?4, ?5)"
+	[SQL_PUT] = "INSERT INTO main.keys"
+		    " (guest, name, revision, flags, value, origin)"
+		    " VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
 		    " ON CONFLICT (guest, name) DO UPDATE SET"
-		    " revision = ?3, flags = ?4, value = ?5",
+		    " revision = ?3, flags = ?4, value = ?5, origin = ?6",
 	[SQL_SET_STATE] = "INSERT OR REPLACE INTO main.key_guests"
-			  " (guest, revision, floor, boot)"
-			  " VALUES (?1, ?2, ?3, ?4)",
+			  " (guest, revision, floor, boot, vm)"
+			  " VALUES (?1, ?2, ?3, ?4, ?5)",
 	[SQL_FORGET] = "DELETE FROM main.keys WHERE guest = ?1"
-		       " AND value IS NULL AND revision <= ?2",
+		       " AND value IS NULL AND origin IS NULL"
+		       " AND revision <= ?2",
 	[SQL_COMMIT] = "COMMIT",
 	[SQL_ROLLBACK] = "ROLLBACK",
 };
@@ -121,6 +166,13 @@ static int run(sqlite3_stmt *st)
 	return store_errno(rc);
 }
 
+static void keep_column(sqlite3_stmt *st, int i, char *text, size_t size)
+{
+	const char *found = (const char *)sqlite3_column_text(st, i);
+
+	snprintf(text, size, "%s", found ? found : "");
+}
+
 int store_keys_state(struct store *s, const char *guest,
 		     struct store_keys_state *ret)
 {
@@ -129,11 +181,10 @@ int store_keys_state(struct store *s, const char *guest,
 
 	*ret = (struct store_keys_state){ 0 };
 	if (rc == SQLITE_ROW) {
-		const char *boot = (const char *)sqlite3_column_text(st, 2);
-
 		ret->revision = (uint64_t)sqlite3_column_int64(st, 0);
 		ret->floor = (uint64_t)sqlite3_column_int64(st, 1);
-		snprintf(ret->boot, sizeof(ret->boot), "%s", boot ? boot : "");
+		keep_column(st, 2, ret->boot, sizeof(ret->boot));
+		keep_column(st, 3, ret->vm, sizeof(ret->vm));
 	}
 	sqlite3_reset(st);
 	return store_errno(rc);
@@ -151,6 +202,7 @@ static int each(sqlite3_stmt *st, bool sizes, store_key_fn fn, void *arg,
 			.name = (const char *)sqlite3_column_text(st, 0),
 			.revision = (uint64_t)sqlite3_column_int64(st, 1),
 			.flags = (unsigned)sqlite3_column_int(st, 2),
+			.group = (const char *)sqlite3_column_text(st, 4),
 		};
 
 		if (sizes) {
@@ -207,7 +259,8 @@ int store_keys_list(struct store *s, const char *guest, const char *after,
 int store_keys_usage(struct store *s, const char *guest, unsigned cost,
 		     uint64_t *ret)
 {
-	sqlite3_stmt *st = bind_guest(s, SQL_USAGE, guest);
+	sqlite3_stmt *st = bind_guest(s, *guest == STORE_GROUP ?
+					 SQL_USAGE_GROUPS : SQL_USAGE, guest);
 	int rc;
 
 	sqlite3_bind_int(st, 2, (int)cost);
@@ -215,6 +268,38 @@ int store_keys_usage(struct store *s, const char *guest, unsigned cost,
 	*ret = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
 	sqlite3_reset(st);
 	return store_errno(rc);
+}
+
+int store_groups_with(struct store *s, const char *name, store_key_fn fn,
+		      void *arg)
+{
+	unsigned count;
+
+	/* Its one parameter is the key's name. */
+	return each(bind_guest(s, SQL_GROUPS_WITH, name), false, fn, arg,
+		    &count);
+}
+
+int store_group_keys(struct store *s, store_key_fn fn, void *arg)
+{
+	unsigned count;
+
+	return each(s->key_st[SQL_GROUP_KEYS], true, fn, arg, &count);
+}
+
+int store_given_keys(struct store *s, const char *guest, store_key_fn fn,
+		     void *arg)
+{
+	unsigned count;
+
+	return each(bind_guest(s, SQL_GIVEN, guest), true, fn, arg, &count);
+}
+
+int store_keys_guests(struct store *s, store_key_fn fn, void *arg)
+{
+	unsigned count;
+
+	return each(s->key_st[SQL_GUESTS], true, fn, arg, &count);
 }
 
 int store_keys_begin(struct store *s)
@@ -238,11 +323,12 @@ int store_key_put(struct store *s, const char *guest,
 	sqlite3_bind_text(st, 2, key->name, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(st, 3, (sqlite3_int64)key->revision);
 	sqlite3_bind_int(st, 4, (int)key->flags);
-	if (key->value)
+	if (key->value && !key->group)
 		sqlite3_bind_blob64(st, 5, key->size ? key->value : "",
 				    key->size, SQLITE_STATIC);
 	else
 		sqlite3_bind_null(st, 5);
+	sqlite3_bind_text(st, 6, key->group, -1, SQLITE_STATIC);
 	err = run(st);
 	sqlite3_clear_bindings(st);
 	if (err < 0)
@@ -259,6 +345,7 @@ int store_keys_set_state(struct store *s, const char *guest,
 	sqlite3_bind_int64(st, 2, (sqlite3_int64)state->revision);
 	sqlite3_bind_int64(st, 3, (sqlite3_int64)state->floor);
 	sqlite3_bind_text(st, 4, state->boot, -1, SQLITE_STATIC);
+	sqlite3_bind_text(st, 5, state->vm, -1, SQLITE_STATIC);
 	err = run(st);
 	if (err < 0)
 		store_failed(s);

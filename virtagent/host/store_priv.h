@@ -14,7 +14,7 @@
 #include "virtagent/host/store.h"
 
 #define STORE_EVENT_STATEMENTS 7
-#define STORE_KEY_STATEMENTS 12
+#define STORE_KEY_STATEMENTS 17
 
 struct sqlite3;
 struct sqlite3_stmt;
@@ -41,8 +41,9 @@ void store_recovered(struct store *s);
 /* The first value a statement gives, as text; "" on an error. */
 void store_query_text(struct store *s, const char *statement, char text[128]);
 
-/* From store_keys.c: the tables of schema version 2, and its statements. */
+/* From store_keys.c: what schema versions 2 and 3 add, and its statements. */
 extern const char store_keys_schema[];
+extern const char store_groups_schema[];
 int store_keys_prepare(struct store *s);
 void store_keys_finalize(struct store *s);
 
