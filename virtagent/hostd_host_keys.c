@@ -1,16 +1,17 @@
 /*
  * hostd_host_keys.c - host.*: what the host that runs the guest says of itself
  *
- *	host.name	the host's name
+ *	host.name	the host's name, or what hostd.conf says
  *	host.uuid	its /etc/machine-id
  *	host.version	of virtagent
  *	host.attached	when the guest's agent was first heard here (UTC)
  *	host.NAME	of each file CONFDIR/keys.d/NAME: its bytes; of an
  *			executable what it prints (VA_GUEST names the guest)
  *
- * They are computed when a guest's agent begins to answer.  A file that cannot
- * be read, a program that fails or takes longer than RUN_NS, or what is larger
- * than a key may be, is logged and leaves the key as it was.
+ * They are computed when a guest's agent begins to answer, and when the
+ * configuration is read again.  A file that cannot be read, a program that fails
+ * or takes longer than RUN_NS, or what is larger than a key may be, is logged and
+ * leaves the key as it was; a file that is not there any more takes its key away.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -63,6 +64,11 @@ struct host_keys {
 	size_t nwaiting;
 };
 
+static const char *const built_in_names[] = {
+	"host.name", "host.uuid", "host.version", "host.attached",
+};
+#define BUILT_IN_COUNT (sizeof(built_in_names) / sizeof(built_in_names[0]))
+
 static void set_key(struct host_keys *hk, const char *name, const void *value,
 		    size_t size)
 {
@@ -85,21 +91,23 @@ static void built_in(struct host_keys *hk, bool fresh)
 {
 	CLEANUP_FCLOSE FILE *f = fopen("/etc/machine-id", "re");
 	char name[256] = "", uuid[64] = "", when[32];
-	struct key_change c[4];
+	struct key_change c[BUILT_IN_COUNT];
 	time_t now = time(NULL);
 	struct tm tm;
 	int err;
 
-	gethostname(name, sizeof(name) - 1);
+	hostd_conf_hostname(&hk->h->conf, name, sizeof(name));
 	if (f && !fgets(uuid, sizeof(uuid), f))
 		uuid[0] = '\0';
 	uuid[strcspn(uuid, "\n")] = '\0';
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-	set_text(&c[0], "host.name", name);
-	set_text(&c[1], "host.uuid", uuid);
-	set_text(&c[2], "host.version", PACKAGE_VERSION);
-	set_text(&c[3], "host.attached", when);
-	err = keys_post(hk->h->keys, hk->g->spec.name, c, fresh ? 4 : 3);
+	set_text(&c[0], built_in_names[0], name);
+	set_text(&c[1], built_in_names[1], uuid);
+	set_text(&c[2], built_in_names[2], PACKAGE_VERSION);
+	/* The last one: only when the guest is new here. */
+	set_text(&c[3], built_in_names[3], when);
+	err = keys_post(hk->h->keys, hk->g->spec.name, c,
+			fresh ? BUILT_IN_COUNT : BUILT_IN_COUNT - 1);
 	if (err < 0)
 		log_warning("guest %s: host.* keys: %s", hk->g->spec.name,
 			    strerror(-err));
@@ -328,31 +336,73 @@ static int take_file(struct host_keys *hk, int dir, const char *file)
 	return 0;
 }
 
+/* The names of the keys that there are. */
+struct seen {
+	const char *names[BUILT_IN_COUNT + FILES_MAX];
+	char *made[FILES_MAX];
+	size_t n, nmade;
+};
+
+static void seen_done(struct seen *s)
+{
+	for (size_t i = 0; i < s->nmade; i++)
+		free(s->made[i]);
+}
+
+static void look_at(struct host_keys *hk, DIR *d, const char *file,
+		    struct seen *seen)
+{
+	char *name = str_printf("host.%s", file);
+	enum key_owner owner;
+	char why[256];
+	int err;
+
+	if (!name)
+		return;
+	seen->made[seen->nmade++] = name;
+	seen->names[seen->n++] = name;
+	err = key_name_check(name, &owner, why, sizeof(why));
+	if (err == 0) {
+		err = take_file(hk, dirfd(d), file);
+		snprintf(why, sizeof(why), "%s", strerror(-err));
+	}
+	if (err < 0)
+		log_warning("guest %s: a file of %s/keys.d is passed over: %s: "
+			    "%s", hk->g->spec.name, dir_conf(), name, why);
+}
+
+/* Keys of files that went go; not while it is unknown what there is. */
+static void drop_others(struct host_keys *hk, const struct seen *seen)
+{
+	int err = keys_keep_host(hk->h->keys, hk->g->spec.name, seen->names,
+				 seen->n);
+
+	if (err < 0)
+		log_warning("guest %s: host.* keys: %s", hk->g->spec.name,
+			    strerror(-err));
+}
+
 static void read_directory(struct host_keys *hk)
 {
 	CLEANUP_FREE char *path = str_printf("%s/keys.d", dir_conf());
 	CLEANUP_CLOSEDIR DIR *d = path ? opendir(path) : NULL;
-	const struct dirent *e;
-	unsigned seen = 0;
+	CLEANUP(seen_done) struct seen seen = { .n = BUILT_IN_COUNT };
+	const struct dirent *e = NULL;
+	bool whole = d || (path && errno == ENOENT);
 
-	while (d && (e = readdir(d)) && seen < FILES_MAX) {
-		CLEANUP_FREE char *name = str_printf("host.%s", e->d_name);
-		enum key_owner owner;
-		char why[256];
-		int err;
-
-		if (e->d_name[0] == '.' || !name)
+	memcpy(seen.names, built_in_names, sizeof(built_in_names));
+	while (d && (errno = 0, e = readdir(d))) {
+		if (e->d_name[0] == '.')
 			continue;
-		seen++;
-		err = key_name_check(name, &owner, why, sizeof(why));
-		if (err == 0) {
-			err = take_file(hk, dirfd(d), e->d_name);
-			snprintf(why, sizeof(why), "%s", strerror(-err));
+		if (seen.nmade == FILES_MAX) {
+			log_warning("%s: more than %u files; the others are "
+				    "passed over", path, FILES_MAX);
+			break;
 		}
-		if (err < 0)
-			log_warning("guest %s: a file of %s is passed over: %s: "
-				    "%s", hk->g->spec.name, path, name, why);
+		look_at(hk, d, e->d_name, &seen);
 	}
+	if (whole && !e && (!d || errno == 0))
+		drop_others(hk, &seen);
 }
 
 void host_keys_compute(struct host_keys *hk, bool fresh)

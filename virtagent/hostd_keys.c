@@ -255,6 +255,13 @@ void guest_keys_down(struct guest_keys *gk)
 	keys_set_acked(gk->h->keys, gk->g->spec.name, -1);
 }
 
+void guest_keys_recompute(struct guest_keys *gk)
+{
+	/* A guest that is away gets them when it comes. */
+	if (gk->up)
+		host_keys_compute(gk->computed, false);
+}
+
 void guest_keys_changed(struct guest_keys *gk)
 {
 	step(gk);

@@ -20,6 +20,8 @@ void guest_keys_free(struct guest_keys *gk);
 void guest_keys_up(struct guest_keys *gk, const char *boot, bool fresh,
 		   bool was_off);
 void guest_keys_down(struct guest_keys *gk);
+/* host.* keys may be others now. */
+void guest_keys_recompute(struct guest_keys *gk);
 /* There may be something new for it. */
 void guest_keys_changed(struct guest_keys *gk);
 /* What it has is not known any more: its agent's server was replaced. */

@@ -387,10 +387,8 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 		.started = clock_wall(),
 		.allowed = row_allowed,
 	};
-	if (gethostname(s->context.hostname,
-			sizeof(s->context.hostname) - 1) < 0)
-		snprintf(s->context.hostname, sizeof(s->context.hostname),
-			 "localhost");
+	hostd_conf_hostname(&h->conf, s->context.hostname,
+			    sizeof(s->context.hostname));
 	s->registry = codec_registry_new(families, s->context.nfamilies, guard,
 					 audit_call);
 	if (s->registry)

@@ -36,6 +36,7 @@
 
 #define PROGRAM "va-hostd"
 #define EXIT_USAGE 2
+#define LOCK_NS (2 * NSEC_PER_SEC)
 
 struct main_options {
 	struct hostd_options opt;
@@ -268,6 +269,8 @@ static void on_hup(int signo, void *arg)
 	events_set_limits(d->h.events, d->h.conf.event_age_ns,
 			  d->h.conf.event_count);
 	hostd_sync_guests(&d->h);
+	for (struct guest *g = d->h.guests; g; g = g->next)
+		guest_keys_recompute(g->keys);
 	log_info("configuration read again: %zu guests", d->h.conf.nguests);
 }
 
@@ -298,6 +301,20 @@ static int fail(const char *what, int err)
 	return err;
 }
 
+/* A program that a va-hostd just started has its lock until it is executed, also
+ * when that va-hostd is killed at that moment: such a lock is waited for. */
+static int lock_when_free(const char *path, int *fd, pid_t *holder)
+{
+	uint64_t until = clock_now() + (uint64_t)(clock_scale() * LOCK_NS);
+	int err;
+
+	while ((err = lock_file(path, fd, holder)) == -EBUSY &&
+	       (*holder <= 0 || (kill(*holder, 0) < 0 && errno == ESRCH)) &&
+	       clock_now() < until)
+		usleep(10000);
+	return err;
+}
+
 /* One va-hostd per runtime directory. */
 static int take_lock(struct daemon_state *d)
 {
@@ -314,7 +331,7 @@ static int take_lock(struct daemon_state *d)
 	err = dir_make_private(guests);
 	if (err < 0)
 		return fail(guests, err);
-	err = lock_file(path, &d->lock_fd, &holder);
+	err = lock_when_free(path, &d->lock_fd, &holder);
 	if (err == -EBUSY)
 		log_error("another va-hostd runs already: process %d holds %s",
 			  (int)holder, path);

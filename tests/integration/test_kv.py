@@ -193,6 +193,58 @@ def _():
     assert [json.loads(x)["name"] for x in listed] == ["user.m1", "user.m2", "user.m3"], listed
 
 
+@suite.case("keys for all guests and for groups; a guest's own win, the longest pattern next")
+def _():
+    client("kv", "set", "--all", "user.site=north", "user.who=all", check=0)
+    client("kv", "set", "--group", "v*", "user.who=group", check=0)
+    r = client("kv", "set", "--all", "--sync", "-t", "0.5", "user.x=1", check=124)
+    assert b"other" in r.stderr, r.stderr           # the guest that is not there
+    client("kv", "set", "--group", "vm", "--sync", "user.x=2", check=0)
+    assert agent.file("user.site") == b"north" and agent.file("user.who") == b"group"
+    assert agent.file("user.x") == b"2"
+    assert client("kv", "get", "other", "user.who", check=0).stdout == b"all"
+    assert client("kv", "get", "--group", "v*", "user.who", check=0).stdout == b"group"
+    assert client("kv", "list", "--all", check=0).stdout.split() == \
+        [b"user.site", b"user.who", b"user.x"]
+    assert client("kv", "groups", check=0).stdout == b"* 3\nv* 1\nvm 1\n"
+    client("kv", "set", "vm", "--sync", "user.who=own", check=0)
+    assert agent.file("user.who") == b"own"
+    client("kv", "unset", "vm", "--sync", "user.who", check=0)
+    assert agent.file("user.who") == b"group"
+    r = client("kv", "unset", "vm", "user.who", check=2)
+    assert b"user.who" in r.stderr and b"v*" in r.stderr, r.stderr
+    assert hostd.rpc().host.kv.get("vm", "user.who")["group"] == "v*"
+    client("kv", "unset", "--group", "v*", "--sync", "user.who", check=0)
+    client("kv", "unset", "--all", "user.site", "user.who", "user.x", check=0)
+    client("kv", "unset", "--group", "vm", "--sync", "user.x", check=0)
+    wait_until(lambda: agent.file("user.site") is None and agent.file("user.who") is None
+               and agent.file("user.x") is None, 15, "the groups' keys to go")
+    client("kv", "set", "--all", "--lifetime", "reset", "user.x=1", check=2)
+    client("kv", "set", "--all", "guest.x=1", check=2)
+    client("kv", "set", "--all", "--group", "v*", "user.x=1", check=3)
+    client("kv", "set", "--all", "user.x=1", env=agent.env, check=3)
+    inside = xmlrpc_proxy(agent.run + "/host.sock", 10).host.kv
+    assert fault(inside.get, "group:*", "user.x").faultCode == 1019
+    assert fault(inside.groups).faultCode == 1
+
+
+@suite.case("keys.d is read again on SIGHUP; a file that goes takes its key away")
+def _():
+    put(os.path.join(hostd.conf_dir, "keys.d", "late"), "1")
+    os.unlink(os.path.join(hostd.conf_dir, "keys.d", "site"))
+    hostd.write_conf("[hostd]\nname = the other name\n")
+    hostd.reload()
+    agent.wait_file("host.late", b"1")
+    agent.wait_file("host.name", b"the other name")
+    wait_until(lambda: agent.file("host.site") is None, 15, "host.site to go")
+    agent.wait_file("host.rack", b"rack of vm")
+    client("kv", "get", "vm", "host.site", check=1)
+    put(os.path.join(hostd.conf_dir, "keys.d", "site"), "north")
+    hostd.write_conf("")
+    hostd.reload()
+    agent.wait_file("host.site", b"north")
+
+
 @suite.case("a hook runs on each change")
 def _():
     client("kv", "set", "vm", "--sync", "user.hooked=yes", check=0)
