@@ -35,6 +35,7 @@ struct transfer {
 	struct curl_slist *headers;
 	struct http_call *call;
 	struct buf head; /* of the reply: lines "Name: value" */
+	bool head_whole; /* its empty line came */
 	bool head_told;
 	int error; /* of a callback: why the transfer was aborted */
 	char text[CURL_ERROR_SIZE]; /* libcurl's words */
@@ -61,6 +62,8 @@ static size_t on_head_line(char *line, size_t size, size_t n, void *arg)
 	/* A status line begins a head: of the reply proper after a "100". */
 	if (n > 5 && !memcmp(line, "HTTP/", 5))
 		buf_reset(&t->head);
+	t->head_whole = (n == 2 && line[0] == '\r' && line[1] == '\n') ||
+			(n == 1 && line[0] == '\n');
 	if (buf_put(&t->head, line, n) < 0) {
 		t->error = -EMSGSIZE;
 		snprintf(t->why, sizeof(t->why),
@@ -197,7 +200,7 @@ static int setup(struct transfer *t, const char *path, struct http_call *c)
 	CURL *e = t->easy;
 
 	t->call = c;
-	t->head_told = false;
+	t->head_told = t->head_whole = false;
 	t->error = 0;
 	t->text[0] = t->why[0] = 0;
 	buf_reset(&t->head);
@@ -262,6 +265,12 @@ static int finish(struct transfer *t, CURLcode code)
 	if (sent > 0)
 		c->progress = HTTP_SENT;
 	c->status = (unsigned)status;
+	/* libcurl takes a head that is cut between two lines for a whole one, and
+	 * then what no line told the length of for an empty body. */
+	if (code == CURLE_OK && !t->head_whole) {
+		snprintf(c->error, sizeof(c->error), "the reply was cut in its head");
+		return -ECONNRESET;
+	}
 	if (code == CURLE_OK) {
 		c->progress = HTTP_DONE;
 		r = tell_head(t);

@@ -135,6 +135,33 @@ TEST(a_cut_reply_was_sent)
 	stop(pid);
 }
 
+/* Without the line that tells its length, the body would be empty: a file of no
+ * bytes, an answer that says nothing. */
+TEST(a_reply_cut_in_its_head_is_no_reply)
+{
+	static const char whole[] = OK;
+	char text[sizeof(whole)];
+	const char *const scripts[] = { text, NULL };
+	CLEANUP_BUF struct buf reply = BUF_INIT(100);
+
+	CHECK_INT(http_global_init(), 0);
+	for (size_t n = 0; n < sizeof(whole) - 1; n++) {
+		struct http_client *c;
+		struct http_call hc;
+		pid_t pid;
+
+		memcpy(text, whole, n);
+		text[n] = 0;
+		pid = serve(scripts);
+		c = http_client_new(path);
+		CHECK(call(c, "POST", &reply, &hc) < 0);
+		CHECK_INT(hc.progress, HTTP_SENT);
+		CHECK(hc.error[0]);
+		http_client_free(c);
+		stop(pid);
+	}
+}
+
 /* The second connection would be a second execution. */
 TEST(a_dead_kept_connection_is_not_used_for_a_post)
 {
@@ -268,6 +295,7 @@ TEST(many_at_once_on_the_loop)
 
 UNIT_MAIN(CASE(a_reply_arrives_with_its_head), CASE(nobody_there_is_never_sent),
 	  CASE(a_cut_reply_was_sent),
+	  CASE(a_reply_cut_in_its_head_is_no_reply),
 	  CASE(a_dead_kept_connection_is_not_used_for_a_post),
 	  CASE(silence_ends_at_the_deadline),
 	  CASE(a_reply_past_the_limit_is_refused),
