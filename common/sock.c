@@ -19,10 +19,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -35,7 +34,6 @@
 #include "common/cleanup.h"
 #include "common/str.h"
 
-#define SOCK_BACKLOG 128
 #define SOCK_FDS_MAX 4
 
 int sock_peer_cred(int fd, struct peer_cred *ret)
@@ -202,97 +200,27 @@ int sock_peer_name(int fd, char *name, size_t size)
 	return 0;
 }
 
-static int gai_errno(int r)
+int sock_peer_stream(int fd, struct peer_stream *ret)
 {
-	switch (r) {
-	case EAI_SYSTEM:
-		return -errno;
-	case EAI_MEMORY:
-		return -ENOMEM;
-	case EAI_AGAIN:
-		return -EAGAIN;
-	default:
-		return -EADDRNOTAVAIL;
-	}
-}
+	unsigned proxy, stream, uid, gid, pid;
+	struct peer_cred cred;
+	char name[108], end;
+	int r = sock_peer_cred(fd, &cred);
 
-static void freeaddrinfo_p(struct addrinfo **ai)
-{
-	if (*ai)
-		freeaddrinfo(*ai);
-}
-
-/* One address, made ready: listening, or with its connect() under way. */
-static int tcp_one(const struct addrinfo *ai, bool listening)
-{
-	CLEANUP_CLOSE int fd = socket(ai->ai_family,
-				      ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
-				      ai->ai_protocol);
-	int on = 1;
-
-	if (fd < 0)
-		return -errno;
-	if (listening) {
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-		if (ai->ai_family == AF_INET6)
-			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-		if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 ||
-		    listen(fd, SOCK_BACKLOG) < 0)
-			return -errno;
-	} else {
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		if (connect(fd, ai->ai_addr, ai->ai_addrlen) < 0 &&
-		    errno != EINPROGRESS)
-			return -errno;
-	}
-	return take_fd(fd);
-}
-
-/* Tries the addresses in turn; a connect that is refused only later is not
- * followed by the next address. */
-static int tcp_open(const char *host, const char *port, bool listening)
-{
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
-				  .ai_flags = listening ? AI_PASSIVE : 0 };
-	CLEANUP(freeaddrinfo_p) struct addrinfo *list = NULL;
-	int r = getaddrinfo(*host ? host : NULL, port, &hints, &list);
-
-	if (r != 0)
-		return gai_errno(r);
-	r = -EADDRNOTAVAIL;
-	for (const struct addrinfo *ai = list; ai; ai = ai->ai_next) {
-		r = tcp_one(ai, listening);
-		if (r >= 0)
-			break;
-	}
-	return r;
-}
-
-int sock_tcp_resolve(const char *host, const char *port, char *addr, size_t size)
-{
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
-	CLEANUP(freeaddrinfo_p) struct addrinfo *list = NULL;
-	int r;
-
-	if (!*host) { /* every address, or this host: stays as it is */
-		*addr = 0;
-		return 0;
-	}
-	r = getaddrinfo(host, port, &hints, &list);
-	if (r == 0)
-		r = getnameinfo(list->ai_addr, list->ai_addrlen, addr, (socklen_t)size,
-				NULL, 0, NI_NUMERICHOST);
-	return r == 0 ? 0 : gai_errno(r);
-}
-
-int sock_tcp_listen(const char *host, const char *port)
-{
-	return tcp_open(host, port, true);
-}
-
-int sock_tcp_connect(const char *host, const char *port)
-{
-	return tcp_open(host, port, false);
+	if (r < 0)
+		return r;
+	/* Anybody may bind such a name. */
+	if (cred.uid != 0 && cred.uid != geteuid())
+		return -EPERM;
+	r = sock_peer_name(fd, name, sizeof(name));
+	if (r < 0)
+		return r;
+	if (sscanf(name, "virtproxy/%u/%u/%u/%u/%u%c", &proxy, &stream, &uid, &gid,
+		   &pid, &end) != 5)
+		return -EINVAL;
+	ret->stream = stream;
+	ret->cred = (struct peer_cred){ uid, gid, (pid_t)pid };
+	return 0;
 }
 
 int sock_error(int fd)

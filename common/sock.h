@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Who is at the other end of a local socket; -1 where unknown. */
@@ -23,6 +24,8 @@ struct peer_cred {
 
 #define PEER_CRED_UNKNOWN                                                      \
 	((struct peer_cred){ (uid_t)-1, (gid_t)-1, (pid_t)-1 })
+
+#define SOCK_BACKLOG 128 /* of every listener */
 
 int sock_peer_cred(int fd, struct peer_cred *ret);
 
@@ -50,6 +53,16 @@ int sock_unix_connect_as(const char *path, const char *name);
 /* The abstract name the peer is bound to; -ENOENT without one. */
 int sock_peer_name(int fd, char *name, size_t size);
 
+/* The stream and the caller behind a connection of virtproxy's, from the name that
+ * its end is bound to (virtproxy.h).  -EPERM: the peer is neither root nor this
+ * user, so its name proves nothing; -ENOENT, -EINVAL: it is no such connection. */
+struct peer_stream {
+	uint32_t stream;
+	struct peer_cred cred;
+};
+
+int sock_peer_stream(int fd, struct peer_stream *ret);
+
 /* host may be "", an address or a name (numeric or /etc/hosts); port a number
  * or service name.  Connect returns with EINPROGRESS under way: wait for
  * writable, then sock_error(). */
@@ -58,6 +71,12 @@ int sock_tcp_connect(const char *host, const char *port);
 /* The first address of a host and port, as a number; looks names up, which may
  * block.  addr may be host itself. */
 int sock_tcp_resolve(const char *host, const char *port, char *addr, size_t size);
+/* The numeric address of a host: an address, a name in /etc/hosts, or
+ * "localhost"; asks no name server.  -ENOENT: no such name. */
+int sock_tcp_numeric(const char *host, char *addr, size_t size);
+/* "HOST:PORT", "[ADDR6]:PORT" or "PORT" (host "" then); port points into text.
+ * -EINVAL for any other form. */
+int sock_host_port(const char *text, char *host, size_t size, const char **port);
 /* SO_ERROR, as 0 or a negative errno. */
 int sock_error(int fd);
 

@@ -473,9 +473,9 @@ int agent_exec_get(struct http_request *rq, void *context)
 	}
 	http_request_set_data(rq, o, output_free);
 	command = http_request_query(rq, "command");
-	if (form_begin(&o->form, rq, context,
-		       command ? "guest.command.run" : "guest.exec.start",
-		       exec_params(rq, command)) < 0)
+	if (agent_form_begin(&o->form, rq, context,
+			     command ? "guest.command.run" : "guest.exec.start",
+			     exec_params(rq, command)) < 0)
 		return 0;
 	r = fill_request(&o->form, rq, ex, session);
 	if (r == 0)
@@ -504,8 +504,8 @@ int agent_job_get(struct http_request *rq, void *context)
 	str_to_u64(number, UINT32_MAX, &id);
 	va_append(params, va_int((int64_t)id));
 	/* Joining a program's input is as much as starting one. */
-	if (form_begin(&o->form, rq, context,
-		       wants_session(rq) ? "guest.exec.kill" : "guest.exec.read", params) < 0)
+	if (agent_form_begin(&o->form, rq, context,
+			     wants_session(rq) ? "guest.exec.kill" : "guest.exec.read", params) < 0)
 		return 0;
 	o->job = job_find(guest_context(&o->form.call)->jobs, (uint32_t)id);
 	if (!o->job)

@@ -151,7 +151,7 @@ int agent_file_get(struct http_request *rq, void *context)
 		return -ENOMEM;
 	http_request_set_data(rq, f, get_free);
 	va_append(params, va_bytes(path ? path : "", path ? strlen(path) : 0));
-	if (form_begin(f, rq, context, "guest.getfile", params) < 0)
+	if (agent_form_begin(f, rq, context, "guest.getfile", params) < 0)
 		return 0;
 	if (guest_arg_path(&f->call, 0, &path) < 0)
 		return form_fail(f, rq, -EINVAL);
@@ -242,8 +242,8 @@ int agent_file_put(struct http_request *rq, void *context)
 	    query_mode(rq, &f->attrs.mode) < 0)
 		return 0;
 	f->final = final != 0;
-	if (form_begin(&f->form, rq, context, "guest.putfile",
-		       put_params(path ? path : "", offset, f)) < 0)
+	if (agent_form_begin(&f->form, rq, context, "guest.putfile",
+			     put_params(path ? path : "", offset, f)) < 0)
 		return 0;
 	r = guest_arg_path(&f->form.call, 0, &path);
 	if (r == 0)

@@ -1,45 +1,16 @@
 /*
- * agent_form.h - calls in HTTP's own form: streamed files and programs
- *
- * A form is judged, counted and audited as the method it stands for; only the
- * work is done by the form itself, over as long as the transfer takes.
+ * agent_form.h - the agent's calls in HTTP's own form
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef VA_AGENT_FORM_H
 #define VA_AGENT_FORM_H
 
-#include <stdint.h>
+#include "virtagent/form.h"
 
-#include "virtagent/codec.h"
-#include "virtagent/http_server.h"
-#include "virtagent/method.h"
-
-/* The part of each form's state that stands for the call.  The members must
- * live until form_end(). */
-struct form {
-	struct va_call call;
-	struct va_caller caller;
-	struct va_value *params;
-	struct codec_entry entry;
-	bool entered;
-	int error; /* of the work, for the audit */
-};
-
-/*
- * Begins a call of method with params (taken over).  context is the route's.
- * 0, or a negative errno after the refusal was answered.
- */
-int form_begin(struct form *f, struct http_request *rq, void *context,
-	       const char *method, struct va_value *params);
-/* Answers the failed call: the fault's text, with the status that fits. */
-int form_fail(struct form *f, struct http_request *rq, int error);
-/* The accounts, once; frees the parameters.  Accepts a form never begun. */
-void form_end(struct form *f);
-
-/* A number of the query, or the default: 0, or -EINVAL after it was answered. */
-int form_query_int(struct http_request *rq, const char *key, int64_t dflt,
-		   int64_t min, int64_t max, int64_t *ret);
+/* form_begin() with the agent's registry; context is the route's. */
+int agent_form_begin(struct form *f, struct http_request *rq, void *context,
+		     const char *method, struct va_value *params);
 
 /* The routes, for agent_server.c; all are idle until a request comes. */
 int agent_file_get(struct http_request *rq, void *context);

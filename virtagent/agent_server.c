@@ -159,13 +159,13 @@ static int rpc(struct http_request *rq, void *context)
 	return rpc_serve(rq, s->registry, &tmpl);
 }
 
-void agent_server_context(void *route_context, struct codec_registry **registry,
-			  struct va_call *call)
+int agent_form_begin(struct form *f, struct http_request *rq, void *context,
+		     const char *method, struct va_value *params)
 {
-	struct agent_server *s = route_context;
+	struct agent_server *s = context;
+	const struct va_call tmpl = { .context = &s->ctx };
 
-	*registry = s->registry;
-	call->context = &s->ctx;
+	return form_begin(f, rq, s->registry, &tmpl, method, params);
 }
 
 static const struct http_route routes[] = {
@@ -271,23 +271,19 @@ static bool ipc_input(struct agent_server *s)
 
 /* --- alone, behind `virtproxy -g` ------------------------------------------ */
 
-/* Who dialled, from the address that virtproxy's end is bound to
- * (virtproxy.h); anyone may bind such a name, so only our own user's counts. */
+/* Who dialled: virtproxy's word, else the kernel's about the connection. */
 static void stream_of_peer(int fd, struct ipc_stream *st)
 {
-	unsigned long by, stream, uid, gid, pid;
-	char name[108];
+	struct peer_stream peer;
 
 	*st = (struct ipc_stream){ .cred = PEER_CRED_UNKNOWN };
-	if (sock_peer_cred(fd, &st->cred) < 0 ||
-	    (st->cred.uid != 0 && st->cred.uid != geteuid()) ||
-	    sock_peer_name(fd, name, sizeof(name)) < 0 ||
-	    sscanf(name, "virtproxy/%lu/%lu/%lu/%lu/%lu", &by, &stream, &uid, &gid,
-		   &pid) != 5)
+	if (sock_peer_stream(fd, &peer) < 0) {
+		(void)sock_peer_cred(fd, &st->cred);
 		return;
+	}
 	st->remote = true;
-	st->stream = (uint32_t)stream;
-	st->cred = (struct peer_cred){ (uid_t)uid, (gid_t)gid, (pid_t)pid };
+	st->stream = peer.stream;
+	st->cred = peer.cred;
 }
 
 static void accept_one(struct agent_server *s)

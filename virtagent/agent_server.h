@@ -8,14 +8,6 @@
 
 #include "virtagent/agent_role.h"
 
-struct codec_registry;
-struct va_call;
-
-/* For a route's handler: the registry, and the members of call that stand for
- * the server. */
-void agent_server_context(void *route_context, struct codec_registry **registry,
-			  struct va_call *call);
-
 /*
  * Serves until the endpoint's end of ipc_fd is closed; with ipc_fd -1, on the
  * listening socket o->server_fd until its parent dies or SIGTERM.  The exit

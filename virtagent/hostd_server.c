@@ -239,37 +239,17 @@ static const struct http_route routes[] = {
 
 /* --- connections -------------------------------------------------------- */
 
-/* "virtproxy/PID/STREAM/UID/GID/PID" into caller; 0 or -EINVAL. */
-static int parse_peer_name(const char *name, struct va_caller *caller)
-{
-	unsigned proxy, stream, uid, gid, pid;
-	char end;
-
-	if (sscanf(name, "virtproxy/%u/%u/%u/%u/%u%c", &proxy, &stream, &uid,
-		   &gid, &pid, &end) != 5)
-		return -EINVAL;
-	caller->stream = stream;
-	caller->cred = (struct peer_cred){ uid, gid, (pid_t)pid };
-	return 0;
-}
-
 /* Who is on a guest's socket; 0, or a negative errno to close it. */
 static int identify_guest(const struct server_port *p, int fd,
 			  struct va_caller *caller)
 {
-	struct peer_cred cred;
-	char name[108];
-	int err = sock_peer_cred(fd, &cred);
+	struct peer_stream peer;
+	int err = sock_peer_stream(fd, &peer);
 
 	if (err < 0)
 		return err;
-	if (cred.uid != geteuid() && cred.uid != 0)
-		return -EPERM;
-	err = sock_peer_name(fd, name, sizeof(name));
-	if (err == 0)
-		err = parse_peer_name(name, caller);
-	if (err < 0)
-		return err;
+	caller->stream = peer.stream;
+	caller->cred = peer.cred;
 	caller->guest = p->guest;
 	caller->remote = true;
 	return 0;

@@ -8,9 +8,11 @@
 #include "common/sock.h"
 #include "tests/lib/unit.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -168,10 +170,80 @@ TEST(unsent_bytes_are_counted)
 	CHECK_INT(fd_unsent(-1), -EBADF);
 }
 
+TEST(only_a_name_of_virtproxys_form_tells_a_stream)
+{
+	static const struct {
+		const char *first, *rest;
+		int want;
+	} table[] = {
+		{ "virtproxy", "7/1000/1001/42", 0 },
+		{ "virtproxy", "7/1000/1001", -EINVAL },
+		{ "virtproxy", "7/1000/1001/42x", -EINVAL },
+		{ "another", "7/1000/1001/42", -EINVAL },
+	};
+	CLEANUP_FREE char *path = in_tmp("streams.sock");
+	CLEANUP_CLOSE int listener = sock_unix_listen(path, (gid_t)-1);
+	struct peer_stream peer;
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		CLEANUP_FREE char *name = str_printf("%s/%d/%s", table[i].first,
+						     (int)getpid(), table[i].rest);
+		CLEANUP_CLOSE int from = sock_unix_connect_as(path, name);
+		CLEANUP_CLOSE int to = sock_accept(listener);
+
+		CHECK(from >= 0 && to >= 0);
+		CHECK_INT(sock_peer_stream(to, &peer), table[i].want);
+		if (table[i].want == 0) {
+			CHECK_INT(peer.stream, 7);
+			CHECK_INT(peer.cred.uid, 1000);
+			CHECK_INT(peer.cred.gid, 1001);
+			CHECK_INT(peer.cred.pid, 42);
+		}
+	}
+}
+
+TEST(hosts_and_ports_are_told_apart)
+{
+	static const struct {
+		const char *text, *host, *port; /* host NULL = refused */
+	} table[] = {
+		{ "80", "", "80" },
+		{ "web:80", "web", "80" },
+		{ "[::1]:80", "::1", "80" },
+		{ "::1:80", NULL, NULL },
+		{ "[::1:80", NULL, NULL },
+		{ "web:", NULL, NULL },
+		{ "", NULL, NULL },
+		{ "a-name-that-is-too-long:1", NULL, NULL },
+	};
+	char host[16], addr[64];
+	const char *port;
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		int r = sock_host_port(table[i].text, host, sizeof(host), &port);
+
+		CHECK_INT(r, table[i].host ? 0 : -EINVAL);
+		if (r == 0) {
+			CHECK_STR(host, table[i].host);
+			CHECK_STR(port, table[i].port);
+		}
+	}
+	CHECK_INT(sock_tcp_numeric("10.1.2.3", addr, sizeof(addr)), 0);
+	CHECK_STR(addr, "10.1.2.3");
+	CHECK_INT(sock_tcp_numeric("localhost", addr, sizeof(addr)), 0);
+	CHECK(!strcmp(addr, "127.0.0.1") || !strcmp(addr, "::1"));
+	CHECK_INT(sock_tcp_numeric("no-such-host.invalid", addr, sizeof(addr)), -ENOENT);
+	/* Forms that inet_aton() would take are no addresses here. */
+	CHECK_INT(sock_tcp_numeric("0x7f.1", addr, sizeof(addr)), -ENOENT);
+	CHECK_INT(sock_tcp_numeric("10.1.2.3", addr, 4), -ENAMETOOLONG);
+}
+
 UNIT_MAIN(CASE(a_listener_is_private_and_replaces_a_stale_one),
 	  CASE(a_file_is_not_taken_for_a_socket),
 	  CASE(a_path_too_long_is_named_as_such),
 	  CASE(the_acceptor_sees_name_and_credentials),
 	  CASE(tcp_connects_to_what_listens),
 	  CASE(descriptors_travel_and_surplus_ones_are_closed),
-	  CASE(unsent_bytes_are_counted))
+	  CASE(unsent_bytes_are_counted),
+	  CASE(only_a_name_of_virtproxys_form_tells_a_stream),
+	  CASE(hosts_and_ports_are_told_apart))

@@ -1,27 +1,26 @@
 /*
- * agent_form.c - see agent_form.h
+ * form.c - see form.h
  *
  * SPDX-License-Identifier: MIT
  */
 #include "config.h"
 
-#include "virtagent/agent_form.h"
+#include "virtagent/form.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "common/str.h"
-#include "virtagent/agent_server.h"
 #include "virtagent/fault.h"
-#include "virtagent/guest/guest.h"
 
-int form_begin(struct form *f, struct http_request *rq, void *context,
+int form_begin(struct form *f, struct http_request *rq,
+	       struct codec_registry *registry, const struct va_call *tmpl,
 	       const char *method, struct va_value *params)
 {
-	struct codec_registry *registry;
 	int r;
 
 	memset(f, 0, sizeof(*f));
+	f->call = *tmpl;
 	if (!params) {
 		http_respond_text(rq, 503, "out of memory\n");
 		return -ENOMEM;
@@ -31,7 +30,6 @@ int form_begin(struct form *f, struct http_request *rq, void *context,
 	f->call.params = params;
 	f->call.caller = &f->caller;
 	f->call.cancel_fd = http_request_cancel_fd(rq);
-	agent_server_context(context, &registry, &f->call);
 	r = codec_enter(registry, method, &f->call, &f->entry);
 	if (r < 0) {
 		form_fail(f, rq, r);
