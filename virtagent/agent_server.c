@@ -113,6 +113,18 @@ static int check_user(struct va_call *call, const char *user)
 	return ok ? 0 : refuse(call, why);
 }
 
+static int check_connect(struct va_call *call, const char *asked, const char *real)
+{
+	struct agent_server *s = guest_context(call)->server;
+	char why[512];
+	bool ok;
+
+	pthread_rwlock_rdlock(&s->lock);
+	ok = policy_allows_connect(s->policy, asked, real, why, sizeof(why));
+	pthread_rwlock_unlock(&s->lock);
+	return ok ? 0 : refuse(call, why);
+}
+
 static int post_event(struct guest_context *ctx, const char *name,
 		      struct va_value *data)
 {
@@ -175,6 +187,9 @@ static const struct http_route routes[] = {
 	  .end = agent_file_end },
 	{ .method = "GET", .path = "/exec", .handle = agent_exec_get },
 	{ .method = "GET", .path = "/jobs/*", .handle = agent_job_get },
+	{ .method = "GET", .path = "/connect", .handle = agent_connect_get },
+	{ .method = "GET", .path = "/listen", .handle = agent_listen_get },
+	{ .method = "GET", .path = "/accept", .handle = agent_accept_get },
 	RPC_ROUTE(rpc),
 };
 
@@ -438,6 +453,7 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	s->ctx.allowed = allowed;
 	s->ctx.check_path = check_path;
 	s->ctx.check_user = check_user;
+	s->ctx.check_connect = check_connect;
 	s->ctx.post_event = post_event;
 	s->ctx.server = s;
 	s->ctx.commands = s->options->commands;

@@ -53,6 +53,9 @@ static unsigned status_of(const struct form *f, int error)
 		{ -EAGAIN, 503 },	{ -ENOMEM, 503 },      { -EINVAL, 400 },
 		{ -EISDIR, 400 },	{ -ENAMETOOLONG, 400 }, { -ELOOP, 400 },
 		{ -E2BIG, 400 },	{ -ERANGE, 400 },      { -ENOTSUP, 400 },
+		{ -ENOTSOCK, 400 },	{ -EADDRINUSE, 409 },  { -EADDRNOTAVAIL, 400 },
+		{ -ECONNREFUSED, 502 }, { -EHOSTUNREACH, 502 }, { -ENETUNREACH, 502 },
+		{ -ECONNRESET, 502 },	{ -ETIMEDOUT, 504 },
 	};
 
 	if (f->call.fault.code == VA_FAULT_REFUSED)
@@ -79,6 +82,16 @@ void form_end(struct form *f)
 	f->entered = false;
 	va_value_free(f->params);
 	f->params = NULL;
+}
+
+int form_wants(struct form *f, struct http_request *rq, const char *token)
+{
+	const char *wants = http_request_header(rq, "Upgrade");
+
+	if (wants && !strcmp(wants, token))
+		return 0;
+	return va_fail(&f->call, EINVAL, "this needs \"Connection: Upgrade\" and "
+		       "\"Upgrade: %s\"", token);
 }
 
 int form_query_int(struct http_request *rq, const char *key, int64_t dflt,

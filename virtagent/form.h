@@ -39,6 +39,9 @@ int form_fail(struct form *f, struct http_request *rq, int error);
 /* The accounts, once; frees the parameters.  Accepts a form never begun. */
 void form_end(struct form *f);
 
+/* Does the request ask for an Upgrade to token?  0, or the failed call's -EINVAL. */
+int form_wants(struct form *f, struct http_request *rq, const char *token);
+
 /* A number of the query, or the default: 0, or -EINVAL after it was answered. */
 int form_query_int(struct http_request *rq, const char *key, int64_t dflt,
 		   int64_t min, int64_t max, int64_t *ret);

@@ -8,7 +8,7 @@
  * opened it in the guest, which is shown in the audit line and decides nothing.
  *
  * There are two HTTP servers, so that no number of guests' connections keeps the
- * admin out, and a guest has CALLS_MAX calls at once.
+ * admin out, and what a guest has at once is counted (hostd_places.h).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -30,6 +30,7 @@
 #include "virtagent/fault.h"
 #include "virtagent/host/commands.h"
 #include "virtagent/host/host.h"
+#include "virtagent/hostd_form.h"
 #include "virtagent/hostd_ops.h"
 #include "virtagent/hostd_server.h"
 #include "virtagent/hostd_stream.h"
@@ -39,7 +40,6 @@
 #define LOCAL_CONNECTIONS_MAX 256u
 #define GUEST_CONNECTIONS_MAX 2048u
 #define REQUEST_TIMEOUT_S 30u
-#define CALLS_MAX 8u /* of one guest at once: SR-12 */
 
 struct hostd_server {
 	struct hostd *h;
@@ -49,15 +49,7 @@ struct hostd_server {
 	pthread_rwlock_t policy_lock;
 	struct policy_set *policies;
 	struct outcomes *outcomes;
-	pthread_mutex_t lock;
-	struct calls *calls;
-};
-
-/* A guest's calls under way. */
-struct calls {
-	struct calls *next;
-	unsigned count;
-	char guest[];
+	struct places *places;
 };
 
 struct server_port {
@@ -146,64 +138,59 @@ void hostd_server_set_commands(struct hostd_server *s)
 		log_error("the directories of commands stay as they were: out of memory");
 }
 
-static struct calls *find_calls(struct hostd_server *s, const char *guest)
+static int check_connect(struct va_call *call, const char *asked, const char *real)
 {
-	struct calls *c = s->calls;
-
-	while (c && strcmp(c->guest, guest) != 0)
-		c = c->next;
-	if (c)
-		return c;
-	c = calloc(1, sizeof(*c) + strlen(guest) + 1);
-	if (!c)
-		return NULL;
-	strcpy(c->guest, guest);
-	c->next = s->calls;
-	s->calls = c;
-	return c;
-}
-
-static bool begin_call(struct hostd_server *s, const char *guest)
-{
-	struct calls *c;
+	struct hostd_server *s = (struct hostd_server *)call->server;
+	const char *guest = call->caller->guest;
+	char why[512];
 	bool ok;
 
 	if (!guest)
-		return true;
-	pthread_mutex_lock(&s->lock);
-	c = find_calls(s, guest);
-	ok = c && c->count < CALLS_MAX;
-	if (ok)
-		c->count++;
-	pthread_mutex_unlock(&s->lock);
-	return ok;
-}
-
-static void end_call(struct hostd_server *s, const char *guest)
-{
-	if (!guest)
-		return;
-	pthread_mutex_lock(&s->lock);
-	find_calls(s, guest)->count--;
-	pthread_mutex_unlock(&s->lock);
+		return 0;
+	pthread_rwlock_rdlock(&s->policy_lock);
+	ok = policy_allows_connect(policy_set_for(s->policies, guest), asked, real,
+				   why, sizeof(why));
+	pthread_rwlock_unlock(&s->policy_lock);
+	return ok ? 0 : va_fault(call, VA_FAULT_REFUSED, EPERM, "%s", why);
 }
 
 /* --- requests ----------------------------------------------------------- */
 
-static int busy(struct buf *out)
+static int fail_busy(struct hostd_server *s, struct va_fault *fault,
+		     enum place_kind kind)
 {
-	struct va_fault fault = { .code = VA_FAULT_BUSY };
+	static const struct {
+		const char *things, *limit;
+	} text[PLACE_KINDS] = {
+		[PLACE_CALL] = { "calls", "guest-calls" },
+		[PLACE_STREAM] = { "forwarded connections", "guest-streams" },
+	};
 
-	snprintf(fault.text, sizeof(fault.text), "the host runs %u calls of "
-		 "this guest already", CALLS_MAX);
-	return codec_encode_fault(&fault, out);
+	fault->code = VA_FAULT_BUSY;
+	snprintf(fault->text, sizeof(fault->text), "the host has %u %s of this guest "
+		 "already, the limit (%s in hostd.conf)", places_max(s->places, kind),
+		 text[kind].things, text[kind].limit);
+	return -EBUSY;
+}
+
+static int answer_busy(struct hostd_server *s, struct http_request *rq)
+{
+	CLEANUP_BUF struct buf out = BUF_INIT(VA_XML_MAX);
+	struct va_fault fault = { 0 };
+	int err;
+
+	fail_busy(s, &fault, PLACE_CALL);
+	err = codec_encode_fault(&fault, &out);
+	if (err < 0)
+		return err;
+	return http_respond(rq, 200, "text/xml; charset=utf-8", buf_data(&out),
+			    buf_len(&out));
 }
 
 static int handle_rpc(struct http_request *rq, void *context)
 {
 	struct hostd_server *s = context;
 	const char *guest = http_request_caller(rq)->guest;
-	CLEANUP_BUF struct buf out = BUF_INIT(VA_XML_MAX);
 	const struct va_call tmpl = {
 		.server = (struct va_server *)s,
 		.context = &s->context,
@@ -212,16 +199,35 @@ static int handle_rpc(struct http_request *rq, void *context)
 	};
 	int err;
 
-	if (begin_call(s, guest)) {
-		err = rpc_serve(rq, s->registry, &tmpl);
-		end_call(s, guest);
-		return err;
-	}
-	err = busy(&out);
-	if (err < 0)
-		return err;
-	return http_respond(rq, 200, "text/xml; charset=utf-8", buf_data(&out),
-			    buf_len(&out));
+	if (!places_take(s->places, guest, PLACE_CALL))
+		return answer_busy(s, rq);
+	err = rpc_serve(rq, s->registry, &tmpl);
+	places_give(s->places, guest, PLACE_CALL);
+	return err;
+}
+
+int hostd_form_begin(struct form *f, struct http_request *rq, void *context,
+		     const char *method, struct va_value *params)
+{
+	struct hostd_server *s = context;
+	const struct va_call tmpl = { .server = (struct va_server *)s,
+				      .context = &s->context };
+
+	return form_begin(f, rq, s->registry, &tmpl, method, params);
+}
+
+struct places *hostd_form_places(void *context)
+{
+	return ((struct hostd_server *)context)->places;
+}
+
+int hostd_form_place(struct form *f, void *context, enum place_kind kind)
+{
+	struct hostd_server *s = context;
+
+	if (places_take(s->places, f->caller.guest, kind))
+		return 0;
+	return fail_busy(s, &f->call.fault, kind);
 }
 
 static int handle_events(struct http_request *rq, void *context)
@@ -235,6 +241,7 @@ static const struct http_route routes[] = {
 	RPC_ROUTE(handle_rpc),
 	{ .method = "GET", .path = "/events", .body = HTTP_BODY_NONE,
 	  .handle = handle_events },
+	{ .method = "GET", .path = "/connect", .handle = hostd_connect_get },
 };
 
 /* --- connections -------------------------------------------------------- */
@@ -339,7 +346,7 @@ static struct http_server *make_http(struct hostd_server *s, unsigned max)
 
 struct hostd_server *hostd_server_new(struct hostd *h)
 {
-	static struct va_family families[7];
+	static struct va_family families[8];
 	struct hostd_server *s = calloc(1, sizeof(*s));
 
 	if (!s)
@@ -351,8 +358,8 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 	families[4] = va_host_outcome_family;
 	families[5] = host_commands_family;
 	families[6] = host_keys_family;
+	families[7] = host_net_family;
 	s->h = h;
-	pthread_mutex_init(&s->lock, NULL);
 	pthread_rwlock_init(&s->policy_lock, NULL);
 	hostd_server_set_policies(s, take_ptr(h->conf.policies));
 	s->context = (struct host_context){
@@ -366,6 +373,7 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 		.nfamilies = sizeof(families) / sizeof(families[0]),
 		.started = clock_wall(),
 		.allowed = row_allowed,
+		.check_connect = check_connect,
 	};
 	hostd_conf_hostname(&h->conf, s->context.hostname,
 			    sizeof(s->context.hostname));
@@ -374,7 +382,8 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 	if (s->registry)
 		codec_set_allowed(s->registry, row_allowed);
 	s->outcomes = outcomes_new();
-	if (s->registry && s->outcomes && s->context.commands &&
+	s->places = places_new();
+	if (s->registry && s->outcomes && s->places && s->context.commands &&
 	    uuid_random(s->context.agent_id) == 0)
 		s->local = make_http(s, LOCAL_CONNECTIONS_MAX);
 	if (s->local)
@@ -396,16 +405,10 @@ void hostd_server_free(struct hostd_server *s)
 		http_server_free(s->local);
 	if (s->registry)
 		codec_registry_free(s->registry);
-	while (s->calls) {
-		struct calls *c = s->calls;
-
-		s->calls = c->next;
-		free(c);
-	}
+	places_free(s->places);
 	host_commands_free(s->context.commands);
 	outcomes_free(s->outcomes);
 	policy_set_free(s->policies);
 	pthread_rwlock_destroy(&s->policy_lock);
-	pthread_mutex_destroy(&s->lock);
 	free(s);
 }

@@ -43,6 +43,9 @@
 /* Calls at once beside those of class info: each may hold a result of
  * VA_XML_MAX and a thread. */
 #define VA_CALLS_MAX 64u
+/* Calls of one guest at once on its host, where guests share va-hostd: a program
+ * in a guest needs one, a script that waits for keys another. */
+#define VA_GUEST_CALLS_MAX 8u
 /* Bytes of a Virtagent-Call header: two UUIDs and a slash are 73. */
 #define VA_CALL_ID_MAX 128u
 
@@ -79,5 +82,18 @@
  * read, so that the answer reaches a client that is busy sending. */
 #define VA_HTTP_LINGER_MS 2000u
 #define VA_HTTP_LINGER_BYTES (8u << 20)
+
+/* --- forwarded connections ------------------------------------------------ */
+
+/* Connections forwarded at once by an agent, and on the host for each guest:
+ * a serial channel has 64 streams in all, and calls need some of them. */
+#define VA_STREAMS_MAX 48u
+/* Bytes kept for each direction of one; its reader's pace is its writer's. */
+#define VA_STREAM_BUFFER (64u << 10)
+/* Seconds for a connection to a target to come about: beyond a lost SYN or two
+ * nobody is there. */
+#define VA_CONNECT_S 20u
+/* Addresses that an agent listens on for forwards at once. */
+#define VA_LISTENERS_MAX 16u
 
 #endif

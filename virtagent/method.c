@@ -23,6 +23,7 @@ const char *va_class_name(enum va_class c)
 		[VA_CLASS_INFO] = "info",   [VA_CLASS_READ] = "read",
 		[VA_CLASS_WRITE] = "write", [VA_CLASS_EXEC] = "exec",
 		[VA_CLASS_POWER] = "power", [VA_CLASS_FS] = "fs",
+		[VA_CLASS_NET] = "net",
 		[VA_CLASS_ADMIN] = "admin",
 	};
 

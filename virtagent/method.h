@@ -26,6 +26,7 @@ enum va_class {
 	VA_CLASS_EXEC,	/* runs programs */
 	VA_CLASS_POWER, /* shutdown, reboot, suspend */
 	VA_CLASS_FS,	/* acts on whole file systems */
+	VA_CLASS_NET,	/* connects to, or listens at, addresses of this side */
 	VA_CLASS_ADMIN, /* changes the agent or the daemon */
 };
 

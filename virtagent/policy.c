@@ -11,13 +11,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/log.h"
 #include "common/str.h"
 
 #define RULES_MAX 256 /* of all kinds; more is a mistake in the file */
 
-enum rule_kind { RULE_ALLOW, RULE_BLOCK, RULE_PATH, RULE_PATH_BLOCK, RULE_USER };
+enum rule_kind { RULE_ALLOW, RULE_BLOCK, RULE_PATH, RULE_PATH_BLOCK, RULE_USER,
+		 RULE_CONNECT };
 
 struct rule {
 	enum rule_kind kind;
@@ -49,7 +51,7 @@ struct policy {
 	size_t count;
 	const struct profile *profile; /* NULL = none named */
 	char profile_where[300];
-	bool has_allow, has_path, has_path_rule, has_user;
+	bool has_allow, has_path, has_path_rule, has_user, has_connect;
 };
 
 static const struct {
@@ -61,6 +63,7 @@ static const struct {
 	{ "path", RULE_PATH },
 	{ "path-block", RULE_PATH_BLOCK },
 	{ "exec-user", RULE_USER },
+	{ "connect", RULE_CONNECT },
 };
 
 void policy_free(struct policy *p)
@@ -115,6 +118,7 @@ static int add_rule(struct policy *p, const struct conf_entry *e,
 	p->has_path |= kind == RULE_PATH;
 	p->has_path_rule |= kind == RULE_PATH || kind == RULE_PATH_BLOCK;
 	p->has_user |= kind == RULE_USER;
+	p->has_connect |= kind == RULE_CONNECT;
 	return 0;
 }
 
@@ -328,6 +332,40 @@ bool policy_allows_user(const struct policy *p, const char *user, char *why,
 		snprintf(why, why_size,
 			 "running as %s is refused by the %s's policy: no exec-user "
 			 "line names that user", user, p->side);
+	return false;
+}
+
+/* A pattern is not held against a name: "10.*" is about addresses.  Brackets are
+ * those of IPv6, no range of characters. */
+static bool connect_matches(const char *what, const char *asked, const char *real)
+{
+	char pattern[512];
+	size_t n = 0;
+
+	if (!strpbrk(what, "*?"))
+		return !strcasecmp(what, asked) || !strcasecmp(what, real);
+	for (; *what && n < sizeof(pattern) - 4; what++)
+		n += (size_t)snprintf(pattern + n, 4, *what == '[' ? "[[]" : "%c", *what);
+	pattern[n] = 0;
+	return !*what && str_glob(pattern, real);
+}
+
+bool policy_allows_connect(const struct policy *p, const char *asked,
+			   const char *real, char *why, size_t why_size)
+{
+	char shown[300];
+
+	if (!p->has_connect && !strcmp(p->side, "guest"))
+		return true;
+	for (size_t i = 0; i < p->count; i++)
+		if (p->rules[i].kind == RULE_CONNECT &&
+		    connect_matches(p->rules[i].what, asked, real))
+			return true;
+	if (why)
+		snprintf(why, why_size,
+			 "connecting to %s is refused by the %s's policy: no connect line "
+			 "names it", log_escape(shown, sizeof(shown), asked, strlen(asked)),
+			 p->side);
 	return false;
 }
 

@@ -9,6 +9,7 @@
  *	allow = WHAT ...        block = WHAT ...
  *	path = PREFIX           path-block = PREFIX
  *	exec-user = NAME ...
+ *	connect = TARGET ...
  *
  * WHAT is a method's name, a glob pattern of names, or class:NAME.  A block
  * that matches refuses; else an allow that matches permits; else, when there
@@ -20,6 +21,12 @@
  * With path lines, file methods reach only what lies at or below one of them;
  * path-block takes out again.  Prefixes match whole components of the real
  * path.  With exec-user lines, programs run only as one of those users.
+ *
+ * TARGET is ADDRESS:PORT or unix:PATH, where * and ? match as in file names and are
+ * held against the numeric address or the real path; without them it may also be
+ * NAME:PORT, just as the caller says it.  With connect lines, connections are made
+ * to those targets only.  Without any, the host's side connects guests to nothing
+ * and the guest's side connects the host to everything.
  *
  * A policy is constant once loaded, so threads may share it; reload makes a new
  * one.  A refusal names the side, the rule and where it stands.
@@ -56,6 +63,10 @@ bool policy_allows_path(const struct policy *p, const struct va_method *m,
 			const char *real_path, char *why, size_t why_size);
 bool policy_allows_user(const struct policy *p, const char *user, char *why,
 			size_t why_size);
+/* asked: the target as the caller said it; real: with the numeric address or the
+ * real path. */
+bool policy_allows_connect(const struct policy *p, const char *asked,
+			   const char *real, char *why, size_t why_size);
 /* Is there any path rule, so that paths must be resolved? */
 bool policy_has_paths(const struct policy *p);
 

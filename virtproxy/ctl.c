@@ -27,7 +27,7 @@
 
 #define CTL_LINE_MAX 256u
 #define CTL_OUT_MAX 262144u
-#define CTL_CLIENTS_MAX 16u
+#define CTL_CLIENTS_MAX 64u /* each va-client asks once before its call */
 
 struct ctl_client {
 	struct ctl_client *next;

@@ -19,10 +19,11 @@ ALLOWED = [
     ("virtagent/guest/", ["common/", "virtagent/guest/", "virtagent/method.h",
                           "virtagent/value.h", "virtagent/fault.h",
                           "virtagent/limits.h", "virtagent/agent_spawn.h",
-                          "virtagent/keys_common.h"]),
+                          "virtagent/keys_common.h", "virtagent/connect.h"]),
     ("virtagent/host/", ["common/", "virtagent/host/", "virtagent/method.h",
                          "virtagent/value.h", "virtagent/fault.h",
-                         "virtagent/limits.h", "virtagent/keys_common.h"]),
+                         "virtagent/limits.h", "virtagent/keys_common.h",
+                         "virtagent/connect.h"]),
     ("virtagent/client/", ["common/", "virtagent/"]),
     ("virtagent/", ["common/", "virtagent/", "virtproxy/virtproxy.h"]),
 ]

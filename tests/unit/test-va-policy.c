@@ -171,6 +171,44 @@ TEST(users)
 	CHECK(strstr(why, "root"));
 }
 
+TEST(targets_of_connections)
+{
+	static const char lines[] = "[policy]\nconnect = 10.*:80 db.example:5432 "
+				    "[::1]:22 [2001:db8::*]:22 unix:/run/x/*\n";
+	static const struct {
+		const char *asked, *real;
+		bool want;
+	} table[] = {
+		{ "10.1.2.3:80", "10.1.2.3:80", true },
+		{ "web:80", "10.1.2.3:80", true },
+		{ "10.1.2.3:81", "10.1.2.3:81", false },
+		/* A name that looks like the pattern. */
+		{ "10.evil.example:80", "192.0.2.1:80", false },
+		{ "DB.example:5432", "192.0.2.1:5432", true },
+		{ "db.example:5433", "192.0.2.1:5433", false },
+		{ "[::1]:22", "[::1]:22", true },
+		{ "v6:22", "[2001:db8::7]:22", true },
+		{ "2:22", "2:22", false },
+		{ "unix:/run/x/s", "unix:/run/x/s", true },
+		{ "unix:/run/x/link", "unix:/run/y", false },
+	};
+	CLEANUP(policy_free_p) struct policy *p = load(lines);
+	CLEANUP(policy_free_p) struct policy *none = load("[policy]\nprofile = full\n");
+	struct policy *host = NULL;
+	char err[256];
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (policy_allows_connect(p, table[i].asked, table[i].real, why,
+					  sizeof(why)) != table[i].want)
+			unit_fail(__FILE__, __LINE__, "%s", table[i].asked);
+	CHECK(policy_allows_connect(none, "a:1", "192.0.2.1:1", NULL, 0));
+	/* A host's guests reach nothing that no line names. */
+	CHECK_INT(policy_new(NULL, "host", NULL, &host, err, sizeof(err)), 0);
+	CHECK(!policy_allows_connect(host, "a:1", "192.0.2.1:1", why, sizeof(why)));
+	CHECK(strstr(why, "a:1") && strstr(why, "host"));
+	policy_free(host);
+}
+
 TEST(mistakes_name_file_and_line)
 {
 	fails("[policy]\nprofile = open\n",
@@ -187,4 +225,5 @@ UNIT_MAIN(CASE(default_is_full), CASE(block_wins_and_names_itself),
 	  CASE(names_of_the_original_are_judged_alike),
 	  CASE(allow_without_profile_is_all_there_is), CASE(profiles),
 	  CASE(own_section_wins), CASE(paths_match_whole_components), CASE(users),
+	  CASE(targets_of_connections),
 	  CASE(mistakes_name_file_and_line))

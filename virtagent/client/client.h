@@ -133,7 +133,7 @@ extern const struct verb verb_monitor;
 extern const struct verb verb_get, verb_put, verb_cp;
 extern const struct verb verb_ls, verb_stat, verb_rm, verb_mkdir;
 extern const struct verb verb_commands, verb_run;
-extern const struct verb verb_exec, verb_shell, verb_attach;
+extern const struct verb verb_exec, verb_shell, verb_attach, verb_forward;
 extern const struct verb verb_jobs, verb_kill;
 extern const struct verb verb_ps, verb_df, verb_ip;
 extern const struct verb verb_shutdown, verb_reboot, verb_halt, verb_suspend;

@@ -70,7 +70,7 @@ static int read_answer(int fd, uint64_t deadline_ns, struct buf *answer)
 		if (n < 0)
 			return (int)n;
 		if (n == 0)
-			return -EBADMSG;
+			return -ECONNRESET;
 		n = answer_length(answer);
 		if (n >= 0)
 			return buf_truncate(answer, (size_t)n);

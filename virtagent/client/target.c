@@ -273,6 +273,9 @@ int target_check(const struct target *t, char *why, size_t size,
 	if (!*t->ctl)
 		return VAC_OK;
 	error = ctl_session(t->ctl, clock_now() + CTL_WAIT_NS, &s);
+	/* Busy with as many questions as it takes: the call itself will tell. */
+	if (error == -ECONNRESET || error == -EPIPE || error == -EAGAIN)
+		return VAC_OK;
 	if (error) {
 		snprintf(why, size, "not connected: its virtproxy %s",
 			 error == -ENOENT || error == -ECONNREFUSED ?

@@ -22,7 +22,7 @@ const struct va_family *guest_families(size_t *n)
 		&guest_event_family,
 		&guest_facts_family,	     &guest_facts_system_family,
 		&guest_dmesg_family,	     &guest_shutdown_family,
-		&guest_keys_family,
+		&guest_keys_family,	     &guest_net_family,
 		&guest_original_family,	     &va_guest_outcome_family,
 		&guest_commands_family,
 	};

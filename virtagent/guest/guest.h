@@ -36,6 +36,9 @@ struct guest_context {
 	int (*check_path)(struct va_call *call, const char *real_path);
 	/* May programs run as that user?  0, or -EPERM with its fault. */
 	int (*check_user)(struct va_call *call, const char *user);
+	/* May the call connect there (connect.h)?  0, or -EPERM with its fault. */
+	int (*check_connect)(struct va_call *call, const char *asked,
+			     const char *real);
 	/* Tells the host something, now or when it is back (agent_events.h); data
 	 * is taken over. */
 	int (*post_event)(struct guest_context *ctx, const char *name,
@@ -70,6 +73,7 @@ extern const struct va_family guest_event_family;
 extern const struct va_family guest_commands_family;
 extern const struct va_family guest_exec_family;
 extern const struct va_family guest_keys_family;
+extern const struct va_family guest_net_family;
 extern const struct va_family guest_facts_family;
 extern const struct va_family guest_facts_system_family;
 

@@ -48,6 +48,9 @@ struct host_context {
 	double started; /* wall clock */
 	/* May this caller run that row, by its policy? */
 	bool (*allowed)(const struct va_call *call, const struct va_method *m);
+	/* May the caller connect there (connect.h)?  0, or -EPERM with its fault. */
+	int (*check_connect)(struct va_call *call, const char *asked,
+			     const char *real);
 };
 
 static inline struct host_context *host_context(const struct va_call *call)
@@ -61,11 +64,16 @@ extern const struct va_family host_guests_family;
 extern const struct va_family host_events_family;
 extern const struct va_family host_commands_family;
 extern const struct va_family host_keys_family;
+extern const struct va_family host_net_family;
 extern const struct va_family host_original_family;
 
 /* Shared with the original's names. */
 int host_ping(struct va_call *call, struct va_value **ret);
 int host_hello(struct va_call *call, struct va_value **ret);
+struct connect_to;
+/* Connects to a target that the caller's policy allows; as connect_target(). */
+int host_connect(struct va_call *call, const char *target, struct connect_to *to,
+		 int *ret_fd);
 /* An array of the names of all methods. */
 struct va_value *host_method_names(const struct host_context *h);
 

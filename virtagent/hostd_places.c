@@ -1,0 +1,118 @@
+/*
+ * hostd_places.c - see hostd_places.h
+ *
+ * A guest that once called keeps its few bytes: there are at most as many as are
+ * configured.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include "virtagent/hostd_places.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "virtagent/limits.h"
+
+struct guest_places {
+	struct guest_places *next;
+	unsigned taken[PLACE_KINDS];
+	char guest[];
+};
+
+struct places {
+	pthread_mutex_t lock;
+	unsigned max[PLACE_KINDS];
+	struct guest_places *guests;
+};
+
+static const unsigned defaults[PLACE_KINDS] = {
+	[PLACE_CALL] = VA_GUEST_CALLS_MAX,
+	[PLACE_STREAM] = VA_STREAMS_MAX,
+};
+
+struct places *places_new(void)
+{
+	struct places *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	pthread_mutex_init(&p->lock, NULL);
+	memcpy(p->max, defaults, sizeof(p->max));
+	return p;
+}
+
+void places_free(struct places *p)
+{
+	if (!p)
+		return;
+	while (p->guests) {
+		struct guest_places *g = p->guests;
+
+		p->guests = g->next;
+		free(g);
+	}
+	pthread_mutex_destroy(&p->lock);
+	free(p);
+}
+
+void places_set_max(struct places *p, enum place_kind kind, unsigned max)
+{
+	pthread_mutex_lock(&p->lock);
+	p->max[kind] = max ? max : defaults[kind];
+	pthread_mutex_unlock(&p->lock);
+}
+
+unsigned places_max(struct places *p, enum place_kind kind)
+{
+	unsigned max;
+
+	pthread_mutex_lock(&p->lock);
+	max = p->max[kind];
+	pthread_mutex_unlock(&p->lock);
+	return max;
+}
+
+static struct guest_places *find(struct places *p, const char *guest)
+{
+	struct guest_places *g = p->guests;
+
+	while (g && strcmp(g->guest, guest) != 0)
+		g = g->next;
+	if (g)
+		return g;
+	g = calloc(1, sizeof(*g) + strlen(guest) + 1);
+	if (!g)
+		return NULL;
+	strcpy(g->guest, guest);
+	g->next = p->guests;
+	p->guests = g;
+	return g;
+}
+
+bool places_take(struct places *p, const char *guest, enum place_kind kind)
+{
+	struct guest_places *g;
+	bool ok;
+
+	if (!guest)
+		return true;
+	pthread_mutex_lock(&p->lock);
+	g = find(p, guest);
+	ok = g && g->taken[kind] < p->max[kind];
+	if (ok)
+		g->taken[kind]++;
+	pthread_mutex_unlock(&p->lock);
+	return ok;
+}
+
+void places_give(struct places *p, const char *guest, enum place_kind kind)
+{
+	if (!guest)
+		return;
+	pthread_mutex_lock(&p->lock);
+	find(p, guest)->taken[kind]--;
+	pthread_mutex_unlock(&p->lock);
+}
