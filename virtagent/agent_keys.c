@@ -67,9 +67,10 @@ static int call_host(const char *host, const char *method, const struct va_value
 	return err;
 }
 
-/* set and unset take one parameter over. */
+/* Takes part over. */
 static int send_part(const char *host, const char *method,
-		     struct va_value *part, char *why, size_t size)
+		     struct va_value *part, const struct va_value *options,
+		     char *why, size_t size)
 {
 	CLEANUP_VALUE struct va_value *params = va_array();
 	int err;
@@ -83,32 +84,33 @@ static int send_part(const char *host, const char *method,
 		err = va_append(params, part);
 	else
 		va_value_free(part);
+	if (err == 0)
+		err = va_append(params, va_value_copy(options));
 	return err < 0 ? err : call_host(host, method, params, why, size);
 }
 
 static int send_dirty(struct keyring *k, const char *host)
 {
-	struct va_value *set = NULL, *unset = NULL;
+	CLEANUP_VALUE struct va_value *options = NULL;
+	struct keyring_dirty d;
 	char why[400] = "";
-	uint64_t seq;
-	int err = keyring_dirty(k, &set, &unset, &seq), err2;
+	int err = keyring_dirty(k, &d), err2;
 
-	if (err < 0) {
-		va_value_free(set);
-		va_value_free(unset);
+	if (err < 0)
 		return err;
-	}
-	err = send_part(host, "host.kv.set", set, why, sizeof(why));
+	options = d.options;
+	err = send_part(host, "host.kv.set", d.set, options, why, sizeof(why));
 	if (err < 0 && err != -EREMOTEIO) {
-		va_value_free(unset);
+		va_value_free(d.unset);
 		return err;
 	}
-	err2 = send_part(host, "host.kv.unset", unset, why, sizeof(why));
+	err2 = send_part(host, "host.kv.unset", d.unset, options, why,
+			 sizeof(why));
 	if (err2 < 0 && err2 != -EREMOTEIO)
 		return err2;
 	if (err < 0 || err2 < 0)
 		log_warning("the host refuses guest.* keys: %s", why);
-	keyring_sent(k, seq, err < 0 || err2 < 0 ? why : NULL);
+	keyring_sent(k, d.seq, err < 0 || err2 < 0 ? why : NULL);
 	return 0;
 }
 

@@ -31,7 +31,7 @@ struct agent {
 	uint64_t pause_ns;
 	struct hostd_call *question; /* in flight, or NULL */
 	bool known;
-	char version[64], id[64], boot_id[64];
+	char version[64], id[64], boot_id[64], vm_uuid[64];
 };
 
 static void take_text(char *to, size_t size, const struct va_value *v,
@@ -71,6 +71,7 @@ static void on_reply(void *arg, int error, const struct va_value *v,
 	take_text(a->version, sizeof(a->version), v, "version");
 	take_text(a->id, sizeof(a->id), v, "agent_id");
 	take_text(a->boot_id, sizeof(a->boot_id), v, "boot_id");
+	take_text(a->vm_uuid, sizeof(a->vm_uuid), v, "vm_uuid");
 	a->known = true;
 	a->pause_ns = 0;
 	guest_agent_known(a->g);
@@ -139,7 +140,7 @@ void agent_forget(struct agent *a)
 	abandon(a);
 	loop_timer_stop(a->again);
 	a->known = false;
-	a->version[0] = a->id[0] = a->boot_id[0] = '\0';
+	a->version[0] = a->id[0] = a->boot_id[0] = a->vm_uuid[0] = '\0';
 }
 
 bool agent_known(const struct agent *a)
@@ -160,4 +161,9 @@ const char *agent_id(const struct agent *a)
 const char *agent_boot_id(const struct agent *a)
 {
 	return a->boot_id;
+}
+
+const char *agent_vm_uuid(const struct agent *a)
+{
+	return a->vm_uuid;
 }

@@ -26,5 +26,6 @@ bool agent_known(const struct agent *a);
 const char *agent_version(const struct agent *a);
 const char *agent_id(const struct agent *a);
 const char *agent_boot_id(const struct agent *a);
+const char *agent_vm_uuid(const struct agent *a);
 
 #endif

@@ -89,6 +89,8 @@ static int add_details(const struct guest *g, struct va_value *v)
 	if (err == 0)
 		err = va_set(v, "boot", va_string(agent_boot_id(g->agent)));
 	if (err == 0)
+		err = va_set(v, "vm_uuid", va_string(guest_vm(g)));
+	if (err == 0)
 		err = va_set(v, "why", va_string(g->link.why));
 	if (err == 0)
 		err = va_set(v, "directory", va_string(g->dir));

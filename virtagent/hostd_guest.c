@@ -84,6 +84,7 @@ void guest_agent_known(struct guest *g)
 		    strcmp(g->last_agent, agent_id(g->agent)) == 0;
 
 	g->announced = true;
+	guest_keys_vm(g->keys, guest_vm(g));
 	guest_keys_up(g->keys, agent_boot_id(g->agent), !same, g->was_off);
 	g->was_off = false;
 	if (same)
@@ -112,6 +113,19 @@ const char *guest_state(const struct guest *g)
 	if (!g->link.session_up || !g->link.channel_up)
 		return "absent";
 	return g->silent ? "silent" : "connected";
+}
+
+const char *guest_vm(const struct guest *g)
+{
+	const char *uuid = "";
+
+	if (g->spec.uuid)
+		return g->spec.uuid;
+	/* Of a snapshot that was started anew QEMU alone knows what it is. */
+	if (!g->spec.qmp)
+		return agent_vm_uuid(g->agent);
+	va_get_string(va_member(g->link.status, "vm-uuid"), &uuid);
+	return uuid;
 }
 
 static void changed(struct guest *g)
@@ -266,6 +280,7 @@ static void on_status(void *arg, const char *json)
 		session_up(g, "as virtproxy says");
 	else if (!up)
 		session_down(g, "the session ended");
+	guest_keys_vm(g->keys, guest_vm(g));
 	check_silence(g);
 }
 

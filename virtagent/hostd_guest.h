@@ -69,6 +69,11 @@ struct guest *guest_find(struct hostd *h, const char *name);
 
 /* "connected", "silent" or "absent". */
 const char *guest_state(const struct guest *g);
+/*
+ * The uuid of the virtual machine, or "" as long as it is not known: as configured;
+ * or, with a QMP socket, as QEMU says; else as the guest's agent does.
+ */
+const char *guest_vm(const struct guest *g);
 /* Facts for host.guests; with details: all, for host.guest. */
 struct va_value *guest_facts(const struct guest *g, bool details);
 /* Fresh facts from the virtproxy; fn is called when they are there, or cannot

@@ -4,7 +4,7 @@
  * When a guest's agent answers for the first time in a session it is asked
  * which store's keys it has, up to which revision (guest.kv.state), and gets
  * what changed since (guest.kv.push): everything, when it has another store's,
- * as it does after a live migration.  The reply to a push is the
+ * as it does after a live migration, or when it is a clone of another machine.  The reply to a push is the
  * acknowledgement.  Later changes follow at once, one push at a time.  A failure
  * is tried again with a growing pause for as long as the session lasts.
  *
@@ -24,6 +24,7 @@
 #include "virtagent/hostd_host_keys.h"
 #include "virtagent/hostd_keys.h"
 
+#define UUID_BYTES 36u
 #define CALL_NS (30 * NSEC_PER_SEC)
 #define AGAIN_MIN_NS (NSEC_PER_SEC / 4)
 #define AGAIN_MAX_NS (30 * NSEC_PER_SEC)
@@ -42,6 +43,7 @@ struct guest_keys {
 	struct fetch *fetch;	 /* likewise */
 	struct host_keys *computed;
 	bool up;
+	char vm[40]; /* the virtual machine's uuid, or "" */
 	bool known;   /* the guest told what it has: */
 	char store[64];
 	int64_t revision;
@@ -90,6 +92,7 @@ static void on_state(void *arg, int error, const struct va_value *v,
 		     const char *why)
 {
 	struct guest_keys *gk = arg;
+	char vm[sizeof(gk->vm)];
 
 	gk->call = NULL;
 	if (error == 0 && va_get_int(va_member(v, "revision"),
@@ -102,6 +105,13 @@ static void on_state(void *arg, int error, const struct va_value *v,
 		return;
 	}
 	take_text(v, "store", gk->store, sizeof(gk->store));
+	take_text(v, "vm", vm, sizeof(vm));
+	if (vm[0] && gk->vm[0] && strcmp(vm, gk->vm) != 0) {
+		log_info("guest %s: it is a clone of the virtual machine %s",
+			 gk->g->spec.name, vm);
+		gk->store[0] = '\0';
+		gk->revision = 0;
+	}
 	gk->known = true;
 	gk->checked = false;
 	step(gk);
@@ -147,8 +157,11 @@ static void on_push(void *arg, int error, const struct va_value *v,
 static void push(struct guest_keys *gk, struct va_value *batch)
 {
 	CLEANUP_VALUE struct va_value *params = va_array();
+	int err = gk->vm[0] ? va_set(batch, "vm", va_string(gk->vm)) : 0;
 
-	if (va_append(params, batch) < 0) {
+	if (err < 0)
+		va_value_free(batch);
+	if (err < 0 || va_append(params, batch) < 0) {
 		later(gk, "guest.kv.push", "out of memory");
 		return;
 	}
@@ -236,6 +249,24 @@ static void abandon(struct guest_keys *gk)
 	loop_timer_stop(gk->again);
 	gk->known = false;
 	gk->pause_ns = 0;
+}
+
+void guest_keys_vm(struct guest_keys *gk, const char *uuid)
+{
+	char vm[sizeof(gk->vm)];
+	size_t i;
+
+	for (i = 0; uuid[i] && i < sizeof(vm) - 1; i++)
+		vm[i] = uuid[i] >= 'A' && uuid[i] <= 'F' ?
+				(char)(uuid[i] - 'A' + 'a') : uuid[i];
+	vm[i] = '\0';
+	if (strlen(uuid) != UUID_BYTES || strspn(vm, "0-") == UUID_BYTES ||
+	    strspn(vm, "0123456789abcdef-") != UUID_BYTES ||
+	    strcmp(vm, gk->vm) == 0)
+		return;
+	memcpy(gk->vm, vm, sizeof(gk->vm));
+	keys_set_vm(gk->h->keys, gk->g->spec.name, vm);
+	guest_keys_refresh(gk);
 }
 
 void guest_keys_up(struct guest_keys *gk, const char *boot, bool fresh,

@@ -15,6 +15,9 @@ struct guest_keys;
 /* NULL with errno. */
 struct guest_keys *guest_keys_new(struct hostd *h, struct guest *g);
 void guest_keys_free(struct guest_keys *gk);
+/* Which virtual machine it is; "" = not known.  Another one than that the keys
+ * belong to is a clone, or a new one in its place, and has no guest.* keys. */
+void guest_keys_vm(struct guest_keys *gk, const char *uuid);
 /* Its agent answers, running as boot.  fresh: another one than before, or on
  * another host; was_off: its channel was closed since it was here last. */
 void guest_keys_up(struct guest_keys *gk, const char *boot, bool fresh,

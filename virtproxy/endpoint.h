@@ -155,5 +155,7 @@ struct vp_qmp *qmp_new(struct vp_endpoint *ep, const char *path);
 void qmp_free(struct vp_qmp *q);
 /* "off", "connected", "waiting". */
 const char *qmp_word(const struct vp_qmp *q);
+/* The machine's, "" as long as it is not known. */
+const char *qmp_uuid(const struct vp_qmp *q);
 
 #endif

@@ -10,6 +10,8 @@
  *	RESET		the guest reboots; its agent will say so itself.
  *	VSERPORT_CHANGE	the guest opened or closed a port.
  *
+ * And once, which machine it is (query-uuid), for the status.
+ *
  * Messages are JSON objects, one per line.  Of each, only members with a string
  * value are looked at.  The other end is QEMU, which a hostile guest may have
  * taken over: lines are bounded.
@@ -35,6 +37,8 @@
 #define QMP_RETRY (2 * NSEC_PER_SEC)
 #define ASK_CAPABILITIES "{\"execute\":\"qmp_capabilities\"}\n"
 #define ASK_STATUS "{\"execute\":\"query-status\"}\n"
+#define ASK_UUID "{\"execute\":\"query-uuid\"}\n"
+#define UUID_BYTES 36u
 
 struct vp_qmp {
 	struct vp_endpoint *ep;
@@ -44,6 +48,7 @@ struct vp_qmp {
 	struct loop_timer *retry;
 	struct buf in;
 	bool complained;
+	char uuid[UUID_BYTES + 1]; /* "" = not known */
 };
 
 static void ask(struct vp_qmp *q, const char *what)
@@ -83,6 +88,17 @@ static const struct {
 	{ "RESET", hint_reset }, { "VSERPORT_CHANGE", hint_port },
 };
 
+/* A machine without one has the nil UUID. */
+static void take_uuid(struct vp_qmp *q, const char *word)
+{
+	if (strlen(word) != UUID_BYTES ||
+	    strspn(word, "0123456789abcdefABCDEF-") != UUID_BYTES ||
+	    strspn(word, "0-") == UUID_BYTES || strcmp(word, q->uuid) == 0)
+		return;
+	memcpy(q->uuid, word, sizeof(q->uuid));
+	ctl_event(q->ep, "event guest uuid");
+}
+
 static void take_line(struct vp_qmp *q, const char *line)
 {
 	char word[64];
@@ -92,6 +108,8 @@ static void take_line(struct vp_qmp *q, const char *line)
 		for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
 			if (strcmp(word, hints[i].event) == 0)
 				hints[i].fn(q);
+	} else if (json_member(line, 2, "UUID", word, sizeof(word))) {
+		take_uuid(q, word);
 	} else if (json_member(line, 2, "status", word, sizeof(word))) {
 		/* The answer to query-status. */
 		q->ep->vm_paused = strcmp(word, "running") != 0;
@@ -157,6 +175,7 @@ static void on_retry(void *arg)
 	q->complained = false;
 	q->fd = fd;
 	ask(q, ASK_CAPABILITIES);
+	ask(q, ASK_UUID);
 	ask(q, ASK_STATUS);
 }
 
@@ -191,6 +210,11 @@ void qmp_free(struct vp_qmp *q)
 	buf_done(&q->in);
 	free(q->path);
 	free(q);
+}
+
+const char *qmp_uuid(const struct vp_qmp *q)
+{
+	return q ? q->uuid : "";
 }
 
 const char *qmp_word(const struct vp_qmp *q)

@@ -101,6 +101,7 @@ static void put_facts(struct sink *k, const struct vp_endpoint *ep)
 	put_text(k, "method", ep->spec.name);
 	put_text(k, "address", ep->spec.addr);
 	put_text(k, "qmp", qmp_word(ep->qmp));
+	put_text(k, "vm-uuid", qmp_uuid(ep->qmp));
 	if (!heard)
 		heard = ep->heard_ns; /* on an earlier attachment */
 	if (heard)

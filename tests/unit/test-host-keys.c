@@ -412,6 +412,48 @@ TEST(host_keys_that_nothing_gives_go)
 	end(&f);
 }
 
+TEST(another_machine_of_that_name_has_none_of_the_guests_keys)
+{
+	struct fixture f;
+	struct key_change guest = change("guest.a", "1");
+	struct key_change user = change("user.a", "1");
+	struct keys_result r;
+	char vm[40];
+
+	begin(&f);
+	CHECK_INT(set(&f, KEYS_GUEST, &guest, 1, -1, &r), 0);
+	CHECK_INT(set(&f, KEYS_ADMIN, &user, 1, -1, &r), 0);
+	/* The first time that it is known at all, and again. */
+	CHECK_INT(keys_set_vm(f.keys, "g", "uuid-1"), 0);
+	CHECK_INT(keys_set_vm(f.keys, "g", "uuid-1"), 0);
+	CHECK(revision_of(&f, "guest.a") != 0);
+	end(&f);
+	begin(&f);
+	CHECK_INT(keys_set_vm(f.keys, "g", "uuid-2"), 0);
+	CHECK_INT(revision_of(&f, "guest.a"), 0);
+	CHECK(revision_of(&f, "user.a") != 0);
+	keys_vm(f.keys, "g", vm);
+	CHECK_STR(vm, "uuid-2");
+	end(&f);
+}
+
+TEST(a_key_of_another_host_keeps_its_revision)
+{
+	struct fixture f;
+	struct key_change c = change("guest.a", "1");
+	struct keys_result r;
+
+	begin(&f);
+	c.revision = 41;
+	CHECK_INT(set(&f, KEYS_GUEST, &c, 1, -1, &r), 0);
+	CHECK_INT(revision_of(&f, "guest.a"), 41);
+	c = change("guest.b", "1");
+	c.revision = 7;
+	CHECK_INT(set(&f, KEYS_GUEST, &c, 1, -1, &r), 0);
+	CHECK_INT(revision_of(&f, "guest.b"), 42);
+	end(&f);
+}
+
 UNIT_MAIN(CASE(empty_is_not_absent_and_all_or_none),
 	  CASE(if_revision_and_no_change), CASE(owners_write_their_own),
 	  CASE(changes_tell_removals_and_survive_a_restart),
@@ -422,4 +464,6 @@ UNIT_MAIN(CASE(empty_is_not_absent_and_all_or_none),
 	  CASE(a_group_waits_for_all_its_guests),
 	  CASE(groups_have_user_keys_only_and_a_limit),
 	  CASE(secrets_are_not_for_other_users_of_the_host),
-	  CASE(host_keys_that_nothing_gives_go))
+	  CASE(host_keys_that_nothing_gives_go),
+	  CASE(another_machine_of_that_name_has_none_of_the_guests_keys),
+	  CASE(a_key_of_another_host_keeps_its_revision))

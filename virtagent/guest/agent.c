@@ -6,8 +6,11 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
+#include "common/uuid.h"
 #include "virtagent/guest/guest.h"
+#include "virtagent/guest/procfs.h"
 #include "virtagent/limits.h"
 
 /* Of the methods and their meaning; grows when a caller must know. */
@@ -68,6 +71,17 @@ static struct va_value *limits(void)
 	return s;
 }
 
+/* As the firmware tells it; "" where it does not. */
+static struct va_value *vm_uuid(void)
+{
+	char line[UUID_SIZE];
+
+	if (procfs_line(AT_FDCWD, "/sys/class/dmi/id/product_uuid", line,
+			sizeof(line)) < 0)
+		line[0] = '\0';
+	return va_string(line);
+}
+
 static int capabilities(struct va_call *call, struct va_value **ret)
 {
 	struct guest_context *ctx = guest_context(call);
@@ -85,6 +99,9 @@ static int capabilities(struct va_call *call, struct va_value **ret)
 	guest_set(s, "protocol", va_int(GUEST_PROTOCOL), &r);
 	guest_set(s, "agent_id", va_string(ctx->agent_id), &r);
 	guest_set(s, "boot_id", va_string(ctx->boot_id), &r);
+	/* Root's in the guest. */
+	if (call->caller->remote)
+		guest_set(s, "vm_uuid", vm_uuid(), &r);
 	guest_set(s, "methods", method_list(ctx, false), &r);
 	guest_set(s, "limits", limits(), &r);
 	guest_set(s, "features", features, &r);
@@ -127,7 +144,8 @@ static const struct va_method rows[] = {
 		.doc = "A struct: side (\"guest\"), version, protocol (grows when "
 		       "methods change their meaning), agent_id (a UUID, new with "
 		       "each start of the agent's server), boot_id (the kernel's, "
-		       "new with each boot), methods (structs of name and allowed: "
+		       "new with each boot), vm_uuid (the virtual machine's, as "
+		       "its firmware tells it, or \"\"; for the host only), methods (structs of name and allowed: "
 		       "whether this guest's policy lets you call it), limits "
 		       "(each a number), features (spawner: whether programs can "
 		       "be started now).",

@@ -49,7 +49,7 @@ static int need_host(struct va_call *call)
 static int kv_state(struct va_call *call, struct va_value **ret)
 {
 	CLEANUP_VALUE struct va_value *v = NULL;
-	char store[64] = "";
+	char store[64] = "", vm[40] = "";
 	int64_t revision;
 	struct keyring *k;
 	int r = need_host(call);
@@ -58,10 +58,11 @@ static int kv_state(struct va_call *call, struct va_value **ret)
 		r = need_keys(call, &k);
 	if (r < 0)
 		return r;
-	keyring_state(k, store, &revision);
+	keyring_state(k, store, vm, &revision);
 	keyring_host_there(k);
 	v = va_struct();
 	guest_set(v, "store", va_string(store), &r);
+	guest_set(v, "vm", va_string(vm), &r);
 	guest_set(v, "revision", va_int(revision), &r);
 	if (r == 0)
 		*ret = take_ptr(v);
@@ -240,8 +241,9 @@ static const struct va_method rows[] = {
 		.cls = VA_CLASS_READ,
 		.fn = kv_state,
 		.help = "Which keys of its host the guest has (for va-hostd).",
-		.doc = "A struct: store (the id of the host's store), revision.  "
-		       "Only the host may call it.",
+		.doc = "A struct: store (the id of the host's store), revision, "
+		       "vm (the virtual machine's uuid, as a host said, or "
+		       "\"\").  Only the host may call it.",
 		.flags = VA_M_IDEMPOTENT | VA_M_QUIET,
 	},
 	{
@@ -251,9 +253,12 @@ static const struct va_method rows[] = {
 		.cls = VA_CLASS_WRITE,
 		.fn = kv_push,
 		.help = "The host's keys come in (for va-hostd).",
-		.doc = "BATCH as host.kv.watch returns it.  The guest has it, in "
-		       "memory and as files, when this returns: a struct with "
-		       "revision.  Only the host may call it.",
+		.doc = "BATCH as host.kv.watch returns it, and vm, the virtual "
+		       "machine's uuid where it is known: when that is another "
+		       "one than before, the guest is a clone, and its guest.* "
+		       "keys go.  The guest has it, in memory and as files, "
+		       "when this returns: a struct with revision.  Only the "
+		       "host may call it.",
 		.flags = VA_M_IDEMPOTENT,
 	},
 	{

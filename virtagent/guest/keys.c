@@ -1,16 +1,11 @@
 /*
- * keys.c - the keys as the guest has them
+ * keys.c - the keys as the guest has them: changing them
  *
- * A list in memory under one lock, and a file for each key.  A file is written
- * beside its place and moved there, so that a reader sees the old bytes or the
- * new ones.  Its mode is 0644, or 0600 for a secret key.
+ * A list in memory under one lock, and a file for each key (keys_files.c).
  *
- * A server that is replaced finds the files and takes them over: it then has all
- * keys but does not know their revisions, tells the host so, and gets
- * everything; what has the value already is no change and runs no hook.  guest.*
- * files that are found are sent again, which is no change either where the host
- * has them.  Lost is only the removal of a guest.* key that the host was not told
- * of before the server was replaced.
+ * The host says which virtual machine this is.  When that is another one than
+ * before, this is a clone of it (a snapshot that was started elsewhere): the
+ * guest.* keys are the other one's, and go.
  *
  * A removed key stays in the list without a value, so that watches learn of it;
  * when there are REMOVED_MAX of them the oldest watches get everything instead.
@@ -19,20 +14,13 @@
  */
 #include "config.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "common/buf.h"
-#include "common/cleanup.h"
-#include "common/clock.h"
-#include "common/daemon.h"
 #include "common/log.h"
+#include "common/str.h"
 #include "virtagent/guest/keys_priv.h"
 
 #define REMOVED_MAX 1000u
@@ -55,7 +43,7 @@ struct key *keyring_find(const struct keyring *k, const char *name)
 	return e && e->value ? e : NULL;
 }
 
-static struct key *add(struct keyring *k, const char *name)
+struct key *keyring_add(struct keyring *k, const char *name)
 {
 	struct key *e = find(k, name), **p = &k->keys;
 
@@ -93,58 +81,9 @@ static void trim_removed(struct keyring *k)
 	k->removed = 0;
 }
 
-/* --- files ------------------------------------------------------------------- */
-
-static int write_all(int fd, const void *data, size_t n)
-{
-	const char *p = data;
-
-	while (n) {
-		ssize_t w = write(fd, p, n);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w < 0)
-			return -errno;
-		p += w;
-		n -= (size_t)w;
-	}
-	return 0;
-}
-
-static int write_file(const struct keyring *k, const struct key *e)
-{
-	bool open_to_all = (e->flags & KEY_READ) && !(e->flags & KEY_SECRET);
-	CLEANUP_CLOSE int fd = openat(k->dir_fd, ".new", O_WRONLY | O_CREAT |
-				      O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int err = fd < 0 ? -errno : write_all(fd, e->value, e->size);
-
-	if (err == 0 && fchmod(fd, open_to_all ? 0644 : 0600) < 0)
-		err = -errno;
-	if (err == 0 && renameat(k->dir_fd, ".new", k->dir_fd, e->name) < 0)
-		err = -errno;
-	if (err < 0)
-		unlinkat(k->dir_fd, ".new", 0);
-	return err;
-}
-
-static void update_file(const struct keyring *k, const struct key *e)
-{
-	static struct log_limit limit = LOG_LIMIT_INIT;
-	int err = 0;
-
-	if (e->value)
-		err = write_file(k, e);
-	else if (unlinkat(k->dir_fd, e->name, 0) < 0 && errno != ENOENT)
-		err = -errno;
-	if (err < 0)
-		log_ratelimited(&limit, LOG_LVL_WARNING, "%s/%s: %s", k->dir,
-				e->name, strerror(-err));
-}
-
 /* --- a change ---------------------------------------------------------------- */
 
-static void account(struct keyring *k, const struct key *e, bool add_it)
+void keyring_account(struct keyring *k, const struct key *e, bool add_it)
 {
 	size_t n = strlen(e->name) + e->size + KEY_COST;
 
@@ -177,18 +116,26 @@ static int put(struct keyring *k, struct key *e, const void *value, size_t size,
 		if (size)
 			memcpy(copy, value, size);
 	}
-	account(k, e, false);
+	keyring_account(k, e, false);
 	if (!value)
 		k->removed++;
 	free(e->value);
 	e->value = copy;
 	e->size = value ? size : 0;
 	e->flags = flags;
-	account(k, e, true);
-	e->seq = ++k->seq;
+	keyring_account(k, e, true);
+	e->seq = keyring_next_seq(k);
 	e->hook = true;
-	update_file(k, e);
+	keyring_write(k, e);
 	return 0;
+}
+
+/* The host is to be told.  shown: it had the value before, on another host. */
+static void mark_dirty(struct keyring *k, struct key *e, bool shown)
+{
+	e->dirty = true;
+	e->shown = shown;
+	e->dirty_seq = ++k->dirty_seq;
 }
 
 /* --- from the host ----------------------------------------------------------- */
@@ -241,7 +188,7 @@ static int take_pushed(const struct va_value *v, struct pushed *p, char *why,
 
 static int apply(struct keyring *k, const struct pushed *p)
 {
-	struct key *e = add(k, p->name);
+	struct key *e = keyring_add(k, p->name);
 	int err;
 
 	if (!e)
@@ -266,9 +213,8 @@ static void sweep(struct keyring *k, bool other_store)
 		e->unseen = false;
 		if (!e->value || e->dirty)
 			continue;
-		if (other_store && strncmp(e->name, "guest.", 6) == 0) {
-			e->dirty = true;
-			e->dirty_seq = ++k->dirty_seq;
+		if (other_store && str_starts(e->name, "guest.")) {
+			mark_dirty(k, e, true);
 		} else {
 			put(k, e, NULL, 0, e->flags);
 		}
@@ -285,6 +231,27 @@ static int check_batch(const struct va_value *keys, char *why, size_t size)
 	return err;
 }
 
+/* Another virtual machine than before: what that one set is not this one's. */
+static void take_vm(struct keyring *k, const struct va_value *batch)
+{
+	const char *vm = "";
+
+	va_get_string(va_member(batch, "vm"), &vm);
+	if (!*vm || strcmp(vm, k->vm) == 0 || strlen(vm) >= sizeof(k->vm))
+		return;
+	if (k->vm[0])
+		log_info("this virtual machine is %s, a clone of %s: its guest.* "
+			 "keys go", vm, k->vm);
+	for (struct key *e = k->keys; e && k->vm[0]; e = e->next) {
+		if (!str_starts(e->name, "guest."))
+			continue;
+		e->dirty = e->removing = false;
+		put(k, e, NULL, 0, e->flags);
+	}
+	snprintf(k->vm, sizeof(k->vm), "%s", vm);
+	keyring_save(k);
+}
+
 static int take_batch(struct keyring *k, const struct va_value *batch,
 		      const char *store, char *why, size_t size)
 {
@@ -292,6 +259,7 @@ static int take_batch(struct keyring *k, const struct va_value *batch,
 	struct pushed p;
 	int err = 0;
 
+	take_vm(k, batch);
 	if (flag(batch, "full")) {
 		k->sweeping = true;
 		k->other_store = strcmp(k->store, store) != 0;
@@ -345,7 +313,8 @@ int keyring_push(struct keyring *k, const struct va_value *batch,
 	return err;
 }
 
-void keyring_state(struct keyring *k, char store[64], int64_t *revision)
+void keyring_state(struct keyring *k, char store[64], char vm[40],
+		   int64_t *revision)
 {
 	pthread_mutex_lock(&k->lock);
 	/* Half of a full batch is worth nothing. */
@@ -353,6 +322,7 @@ void keyring_state(struct keyring *k, char store[64], int64_t *revision)
 		k->revision = 0;
 	k->sweeping = false;
 	memcpy(store, k->store, sizeof(k->store));
+	memcpy(vm, k->vm, sizeof(k->vm));
 	*revision = k->revision;
 	pthread_mutex_unlock(&k->lock);
 }
@@ -388,9 +358,44 @@ static int check_change(const struct keyring *k, const struct key_change *c,
 	return -EDQUOT;
 }
 
+/* On disk before the files go, so that a server that takes over knows of it. */
+static void note_removals(struct keyring *k, const struct key_change *changes,
+			  size_t n)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < n; i++) {
+		struct key *e = changes[i].value ? NULL :
+				keyring_find(k, changes[i].name);
+
+		if (e)
+			e->removing = any = true;
+	}
+	if (any)
+		keyring_save(k);
+}
+
+static int set_one(struct keyring *k, const struct key_change *c, bool *unsaved)
+{
+	struct key *e = keyring_add(k, c->name);
+	uint64_t before = k->seq;
+	int err = e ? put(k, e, c->value, c->size, KEY_READ) : -ENOMEM;
+
+	if (err < 0)
+		return err;
+	if (k->seq != before)
+		mark_dirty(k, e, false);
+	if (c->value && e->removing) {
+		e->removing = false;
+		*unsaved = true;
+	}
+	return 0;
+}
+
 int keyring_set(struct keyring *k, const struct key_change *changes, size_t n,
 		int64_t if_revision, uint64_t *seq, char *why, size_t size)
 {
+	bool unsaved = false;
 	size_t usage;
 	int err = 0;
 
@@ -399,105 +404,15 @@ int keyring_set(struct keyring *k, const struct key_change *changes, size_t n,
 	for (size_t i = 0; err == 0 && i < n; i++)
 		err = check_change(k, &changes[i], if_revision, &usage, why,
 				   size);
-	for (size_t i = 0; err == 0 && i < n; i++) {
-		struct key *e = add(k, changes[i].name);
-		uint64_t before = k->seq;
-
-		if (!e) {
-			err = -ENOMEM;
-			break;
-		}
-		err = put(k, e, changes[i].value, changes[i].size, KEY_READ);
-		if (err == 0 && k->seq != before) {
-			e->dirty = true;
-			e->dirty_seq = ++k->dirty_seq;
-		}
-	}
+	if (err == 0)
+		note_removals(k, changes, n);
+	for (size_t i = 0; err == 0 && i < n; i++)
+		err = set_one(k, &changes[i], &unsaved);
+	if (unsaved)
+		keyring_save(k);
 	*seq = k->dirty_seq;
 	trim_removed(k);
 	notify_all(&k->changed);
 	pthread_mutex_unlock(&k->lock);
 	return err;
-}
-
-/* --- the start ---------------------------------------------------------------- */
-
-static int load_file(struct keyring *k, const char *name)
-{
-	CLEANUP_CLOSE int fd = openat(k->dir_fd, name, O_RDONLY | O_CLOEXEC |
-				      O_NOFOLLOW | O_NONBLOCK);
-	CLEANUP_BUF struct buf b = BUF_INIT(KEY_VALUE_MAX + 1);
-	enum key_owner owner;
-	struct stat st;
-	char why[256];
-	struct key *e;
-	ssize_t n;
-
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-	    key_name_check(name, &owner, why, sizeof(why)) < 0)
-		return 0;
-	while ((n = buf_read_fd(&b, fd, KEY_VALUE_MAX + 1)) > 0)
-		;
-	if (n < 0 || buf_len(&b) > KEY_VALUE_MAX)
-		return 0;
-	e = add(k, name);
-	if (!e)
-		return -ENOMEM;
-	e->size = buf_len(&b);
-	e->value = malloc(e->size ? e->size : 1);
-	if (!e->value)
-		return -ENOMEM;
-	memcpy(e->value, buf_data(&b), e->size);
-	e->flags = KEY_READ | (st.st_mode & 0004 ? 0 : KEY_SECRET);
-	e->seq = ++k->seq;
-	account(k, e, true);
-	if (owner == KEY_OF_GUEST) {
-		e->dirty = true;
-		e->dirty_seq = ++k->dirty_seq;
-	}
-	return 0;
-}
-
-static int load(struct keyring *k)
-{
-	int fd = openat(k->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	CLEANUP_CLOSEDIR DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *e;
-	int err = 0;
-
-	if (!d)
-		return -errno;
-	while (err == 0 && (e = readdir(d))) {
-		if (e->d_name[0] != '.')
-			err = load_file(k, e->d_name);
-	}
-	return err;
-}
-
-struct keyring *keyring_open(const char *dir)
-{
-	struct keyring *k = calloc(1, sizeof(*k));
-	int err = k ? dir_make_private(dir) : -ENOMEM;
-
-	if (err == 0) {
-		pthread_mutex_init(&k->lock, NULL);
-		/* Above those of an earlier server. */
-		k->seq = k->floor = (uint64_t)(clock_wall() * 1000);
-		k->dir = strdup(dir);
-		k->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		err = k->dir_fd < 0 ? -errno : k->dir ? load(k) : -ENOMEM;
-	}
-	if (err == 0 && fchmod(k->dir_fd, 0755) < 0)
-		err = -errno;
-	if (err == 0)
-		return k;
-	/* The server ends without keys: nothing else frees a keyring. */
-	free(k);
-	errno = -err;
-	return NULL;
-}
-
-const char *keyring_dir(const struct keyring *k)
-{
-	return k->dir;
 }

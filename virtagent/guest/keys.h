@@ -22,9 +22,12 @@ struct keyring;
 
 /* Takes over the files that are in dir, which is made.  NULL with errno. */
 struct keyring *keyring_open(const char *dir);
+/* Nobody waits in it any more; the files stay. */
+void keyring_free(struct keyring *k);
 
-/* Which store's keys, up to which revision. */
-void keyring_state(struct keyring *k, char store[64], int64_t *revision);
+/* Which store's keys, up to which revision, in which virtual machine. */
+void keyring_state(struct keyring *k, char store[64], char vm[40],
+		   int64_t *revision);
 /*
  * A batch of the host's, as host.kv.watch describes it.  0 with *revision, or
  * -EINVAL with why: it is no such batch, or a key in it is not allowed; -EAGAIN:
@@ -56,9 +59,12 @@ void keyring_wait_host(struct keyring *k, uint64_t deadline_ns);
 /* The host asked: it is there. */
 void keyring_host_there(struct keyring *k);
 /* What is to be sent: set is a struct of names and values, unset an array of
- * names, both the caller's; all of it up to *seq. */
-int keyring_dirty(struct keyring *k, struct va_value **set,
-		  struct va_value **unset, uint64_t *seq);
+ * names, options those of host.kv.set, all the caller's; all of it up to *seq. */
+struct keyring_dirty {
+	struct va_value *set, *unset, *options;
+	uint64_t seq;
+};
+int keyring_dirty(struct keyring *k, struct keyring_dirty *ret);
 /* It was sent, or (error) the host refused it. */
 void keyring_sent(struct keyring *k, uint64_t seq, const char *error);
 /* 0, -ETIMEDOUT, -ECANCELED, or -EREMOTEIO with what the host said. */

@@ -215,48 +215,86 @@ void keyring_host_there(struct keyring *k)
 	pthread_mutex_unlock(&k->lock);
 }
 
-int keyring_dirty(struct keyring *k, struct va_value **set,
-		  struct va_value **unset, uint64_t *seq)
+/* The dirty key that comes next behind a number. */
+static const struct key *next_dirty(const struct keyring *k, uint64_t after)
 {
-	CLEANUP_VALUE struct va_value *s = va_struct(), *u = va_array();
+	const struct key *next = NULL;
+
+	for (const struct key *e = k->keys; e; e = e->next) {
+		if (e->dirty && e->dirty_seq > after &&
+		    (!next || e->dirty_seq < next->dirty_seq))
+			next = e;
+	}
+	return next;
+}
+
+static int add_dirty(const struct key *e, struct keyring_dirty *d,
+		     struct va_value *revisions)
+{
+	if (!e->value)
+		return va_append(d->unset, va_string(e->name));
+	if (e->shown && e->revision > 0 &&
+	    va_set(revisions, e->name, va_int(e->revision)) < 0)
+		return -ENOMEM;
+	return va_set(d->set, e->name, va_bytes(e->value, e->size));
+}
+
+static int collect_dirty(const struct keyring *k, struct keyring_dirty *d)
+{
+	struct va_value *revisions = va_struct();
 	size_t bytes = 0;
-	int err = 0;
+	int err = revisions ? 0 : -ENOMEM;
 
-	*seq = 0;
-	pthread_mutex_lock(&k->lock);
-	for (;;) {
-		const struct key *next = NULL;
+	while (err == 0) {
+		const struct key *next = next_dirty(k, d->seq);
 
-		for (const struct key *e = k->keys; e; e = e->next) {
-			if (e->dirty && e->dirty_seq > *seq &&
-			    (!next || e->dirty_seq < next->dirty_seq))
-				next = e;
-		}
-		if (!next || err < 0 ||
-		    (bytes && bytes + next->size > KEYS_SET_MAX) ||
-		    va_count(s) + va_count(u) >= KEYS_LIST_MAX)
+		if (!next || (bytes && bytes + next->size > KEYS_SET_MAX) ||
+		    va_count(d->set) + va_count(d->unset) >= KEYS_LIST_MAX)
 			break;
 		bytes += next->size;
-		*seq = next->dirty_seq;
-		err = next->value ? va_set(s, next->name,
-					   va_bytes(next->value, next->size)) :
-				    va_append(u, va_string(next->name));
+		d->seq = next->dirty_seq;
+		err = add_dirty(next, d, revisions);
 	}
+	if (err == 0 && k->vm[0])
+		err = va_set(d->options, "vm", va_string(k->vm));
+	if (err == 0)
+		return va_set(d->options, "revisions", revisions);
+	va_value_free(revisions);
+	return err;
+}
+
+int keyring_dirty(struct keyring *k, struct keyring_dirty *ret)
+{
+	struct keyring_dirty d = { va_struct(), va_array(), va_struct(), 0 };
+	int err = d.set && d.unset && d.options ? 0 : -ENOMEM;
+
+	pthread_mutex_lock(&k->lock);
+	if (err == 0)
+		err = collect_dirty(k, &d);
 	pthread_mutex_unlock(&k->lock);
-	if (err < 0)
-		return err;
-	*set = take_ptr(s);
-	*unset = take_ptr(u);
-	return *set && *unset ? 0 : -ENOMEM;
+	if (err == 0) {
+		*ret = d;
+		return 0;
+	}
+	va_value_free(d.set);
+	va_value_free(d.unset);
+	va_value_free(d.options);
+	return err;
 }
 
 void keyring_sent(struct keyring *k, uint64_t seq, const char *error)
 {
+	bool unsaved = false;
+
 	pthread_mutex_lock(&k->lock);
 	for (struct key *e = k->keys; e; e = e->next) {
-		if (e->dirty && e->dirty_seq <= seq)
-			e->dirty = false;
+		if (!e->dirty || e->dirty_seq > seq)
+			continue;
+		unsaved |= e->removing;
+		e->dirty = e->removing = false;
 	}
+	if (unsaved)
+		keyring_save(k);
 	if (error) {
 		k->refused = seq;
 		snprintf(k->refusal, sizeof(k->refusal), "%s", error);

@@ -24,6 +24,9 @@
 
 #define STORE_DEADLINE_NS (10 * NSEC_PER_SEC)
 #define SYNC_DEFAULT_S 10.0
+/* A guest's word moves its own revisions no further: XML-RPC's old ints still hold
+ * them then. */
+#define SHOWN_REVISION_MAX (1 << 30)
 #define WATCH_DEFAULT_S 25.0
 
 static uint64_t store_deadline(void)
@@ -169,6 +172,39 @@ static int tell_change(const struct whose *w, const struct keys_result *r,
 	return err;
 }
 
+/* A guest says which machine its keys are of. */
+static int check_vm(struct va_call *call, const struct va_value *options,
+		    const char *guest)
+{
+	const struct host_context *h = host_context(call);
+	const char *vm = "";
+	char known[40];
+
+	va_get_string(va_member(options, "vm"), &vm);
+	keys_vm(h->keys, guest, known);
+	if (!*vm || !known[0] || strcmp(vm, known) == 0)
+		return 0;
+	return va_fault(call, VA_FAULT_REFUSED, EPERM, "%s: keys of the virtual "
+			"machine %.40s; this one is %s", call->method->name, vm,
+			known);
+}
+
+/* What it had on another host keeps its revision, if that is free here. */
+static void take_revisions(const struct va_value *options,
+			   struct key_change *changes, size_t n)
+{
+	const struct va_value *list = va_member(options, "revisions");
+	int64_t revision;
+
+	for (size_t i = 0; i < n; i++) {
+		if (changes[i].owner == KEY_OF_GUEST &&
+		    va_get_int(va_member(list, changes[i].name),
+			       &revision) == 0 &&
+		    revision > 0 && revision < SHOWN_REVISION_MAX)
+			changes[i].revision = (uint64_t)revision;
+	}
+}
+
 static int change(struct va_call *call, bool with_flags, struct va_value **ret)
 {
 	const struct host_context *h = host_context(call);
@@ -186,6 +222,12 @@ static int change(struct va_call *call, bool with_flags, struct va_value **ret)
 				     &set.if_revision);
 	if (err == 0 && with_flags)
 		err = key_flags_get(call, options, &set.flags, &set.set_flags);
+	if (err < 0)
+		return err;
+	if (set.who == KEYS_GUEST) {
+		err = check_vm(call, options, w.guest);
+		take_revisions(options, changes, set.n);
+	}
 	if (err < 0)
 		return err;
 	if (w.group && (set.flags & (KEY_POWEROFF | KEY_RESET)))
@@ -441,7 +483,10 @@ static const struct va_method methods[] = {
 		       "for those that have no such key of their own; where "
 		       "several groups match, the longest pattern wins.  "
 		       "Returned then, too: guests (how many got it); sync "
-		       "waits for all of them.",
+		       "waits for all of them.  For va-agent: vm (the uuid of "
+		       "the virtual machine that the keys are of), revisions (a "
+		       "struct of names and the revisions that guest.* keys had "
+		       "on another host).",
 		.flags = VA_M_IDEMPOTENT,
 	},
 	{

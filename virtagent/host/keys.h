@@ -27,7 +27,8 @@ struct keys;
 enum keys_who {
 	KEYS_ADMIN,  /* a local client, root or the daemon's user: user.* */
 	KEYS_MEMBER, /* another user of this host: the same, but for secrets */
-	KEYS_GUEST,  /* the guest: guest.*, and user.* it may write */
+	/* The guest: guest.*, with revisions as KEYS_IMPORT; user.* it may write. */
+	KEYS_GUEST,
 	KEYS_DAEMON, /* va-hostd: host.* */
 	/* A move from another host: user.* and guest.*, each with its own flags
 	 * and, where the guest's was lower, its own revision. */
@@ -79,6 +80,11 @@ int keys_keep_host(struct keys *k, const char *guest, const char *const *names,
  * not any more. */
 int keys_add_guest(struct keys *k, const char *guest);
 void keys_drop_guest(struct keys *k, const char *guest);
+/* The loop's thread: it is the virtual machine of that uuid.  When its keys belong
+ * to another one, its guest.* keys go. */
+int keys_set_vm(struct keys *k, const char *guest, const char *uuid);
+/* Any thread: that uuid, or "". */
+void keys_vm(struct keys *k, const char *guest, char ret[40]);
 /*
  * The loop's thread: the guest runs, as boot (the kernel's id).  When it is
  * another one than before, keys that live until a reset go; was_off: those that

@@ -26,6 +26,7 @@ struct post {
 	/* of keys_booted(): */
 	char boot[64];
 	bool was_off;
+	char vm[40]; /* of keys_set_vm() */
 	/* of keys_keep_host(): what stays */
 	char **keep;
 	size_t nkeep;
@@ -233,6 +234,53 @@ int keys_booted(struct keys *k, const char *guest, const char *boot,
 	p->was_off = was_off;
 	snprintf(p->boot, sizeof(p->boot), "%s", boot);
 	return post_send(&p, run_guest);
+}
+
+/* --- another virtual machine of that name ------------------------------------ */
+
+static int collect_of_guest(void *arg, const struct store_key *key)
+{
+	struct post *p = arg;
+
+	if (!key->value || !str_starts(key->name, "guest."))
+		return 0;
+	return post_add(p, key->name, NULL, 0);
+}
+
+static void run_vm(void *arg)
+{
+	CLEANUP(post_free_p) struct post *p = arg;
+	struct store *s = p->k->store;
+	struct store_keys_state st;
+	int err;
+
+	if (store_keys_state(s, p->guest, &st) < 0 || strcmp(st.vm, p->vm) == 0)
+		return;
+	if (st.vm[0])
+		log_info("guest %s: it is the virtual machine %s now, not %s; its "
+			 "guest.* keys go", p->guest, p->vm, st.vm);
+	if (st.vm[0] &&
+	    store_keys_since(s, p->guest, 0, collect_of_guest, p) == 0 && p->n)
+		apply_post(p);
+	if (store_keys_begin(s) < 0)
+		return;
+	err = store_keys_state(s, p->guest, &st);
+	snprintf(st.vm, sizeof(st.vm), "%s", p->vm);
+	if (err < 0 || store_keys_set_state(s, p->guest, &st) < 0)
+		store_keys_rollback(s);
+	else
+		store_keys_commit(s);
+}
+
+int keys_set_vm(struct keys *k, const char *guest, const char *uuid)
+{
+	CLEANUP(post_free_p) struct post *p = post_new(k, guest);
+
+	if (!p)
+		return -ENOMEM;
+	snprintf(p->vm, sizeof(p->vm), "%s", uuid);
+	keys_note_vm(k, guest, uuid);
+	return post_send(&p, run_vm);
 }
 
 int keys_add_guest(struct keys *k, const char *guest)

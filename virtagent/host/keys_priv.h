@@ -17,6 +17,7 @@ struct keys_guest {
 	struct keys_guest *next;
 	int64_t revision, acked;
 	bool here; /* it is configured */
+	char vm[40]; /* uuid of the virtual machine, or "" */
 	char name[];
 };
 
@@ -82,5 +83,7 @@ void keys_forget_given(struct keys_set_job *j);
 void keys_note_revision(struct keys *k, const char *guest, uint64_t revision);
 /* Any thread: the guest is configured, or not. */
 void keys_set_here(struct keys *k, const char *guest, bool here);
+/* Any thread: the virtual machine that the guest is. */
+void keys_note_vm(struct keys *k, const char *guest, const char *uuid);
 
 #endif

@@ -123,6 +123,22 @@ int keys_get(struct keys *k, const char *guest, const char *name,
 	return read_now(k, &j, run_get, deadline_ns, ret);
 }
 
+/*
+ * What revisions count in: the store, and in it the guest.  A snapshot of one guest
+ * that is started as another has the other's revisions, which mean nothing here.
+ */
+static struct va_value *store_name(const struct read_job *j)
+{
+	uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
+	char text[64];
+
+	for (const char *p = j->guest; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * 0x100000001b3;
+	snprintf(text, sizeof(text), "%.32s-%016llx", store_id(j->k->store),
+		 (unsigned long long)hash);
+	return va_string(text);
+}
+
 /* --- list ----------------------------------------------------------------- */
 
 static int take_listed(void *arg, const struct store_key *key)
@@ -163,7 +179,7 @@ static void run_list(void *arg)
 			     va_int(keys_acked(j->k, j->guest)));
 	if (err == 0)
 		err = va_set(j->ret, "store",
-			     va_string(store_id(j->k->store)));
+			     store_name(j));
 	if (err == 0)
 		err = va_set(j->ret, "next", va_string(j->more ? j->last : ""));
 	if (err == 0)
@@ -259,7 +275,7 @@ static int take_change(void *arg, const struct store_key *key)
 
 static int fill_changes(struct read_job *j, const struct store_keys_state *st)
 {
-	int err = va_set(j->ret, "store", va_string(store_id(j->k->store)));
+	int err = va_set(j->ret, "store", store_name(j));
 
 	if (err == 0)
 		err = va_set(j->ret, "revision", va_int((int64_t)j->upto));

@@ -152,6 +152,27 @@ void keys_set_here(struct keys *k, const char *guest, bool here)
 	pthread_mutex_unlock(&k->lock);
 }
 
+void keys_note_vm(struct keys *k, const char *guest, const char *uuid)
+{
+	struct keys_guest *g;
+
+	pthread_mutex_lock(&k->lock);
+	g = find_guest(k, guest);
+	if (g)
+		snprintf(g->vm, sizeof(g->vm), "%s", uuid);
+	pthread_mutex_unlock(&k->lock);
+}
+
+void keys_vm(struct keys *k, const char *guest, char ret[40])
+{
+	const struct keys_guest *g;
+
+	pthread_mutex_lock(&k->lock);
+	g = find_guest(k, guest);
+	snprintf(ret, sizeof(g->vm), "%s", g ? g->vm : "");
+	pthread_mutex_unlock(&k->lock);
+}
+
 /* --- a group ---------------------------------------------------------------- */
 
 /* What one guest has to have. */
