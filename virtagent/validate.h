@@ -29,6 +29,8 @@ int va_validate_xml(enum va_xml_kind kind, const void *xml, size_t n, char *err,
 
 /* What the decoder wants to know of a document besides. */
 struct va_xml_facts {
+	char method[VA_METHOD_NAME_MAX + 1]; /* of a call */
+	size_t params;	    /* how many it has */
 	size_t members;	    /* of all structs together */
 	struct buf doubles; /* every <double>, in order, as C doubles */
 };
