@@ -11,6 +11,7 @@
 #include "common/str.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -367,4 +368,28 @@ long base64_decode(const char *text, size_t n, void *ret)
 		*to++ = (uint8_t)(v >> 2);
 	}
 	return (long)(to - (uint8_t *)ret);
+}
+
+int str_to_signal(const char *text)
+{
+	static const struct {
+		const char *name;
+		int number;
+	} names[] = {
+		{ "HUP", SIGHUP },   { "INT", SIGINT },	  { "QUIT", SIGQUIT },
+		{ "KILL", SIGKILL }, { "TERM", SIGTERM }, { "USR1", SIGUSR1 },
+		{ "USR2", SIGUSR2 }, { "STOP", SIGSTOP }, { "CONT", SIGCONT },
+		{ "WINCH", SIGWINCH }, { "PIPE", SIGPIPE }, { "ALRM", SIGALRM },
+		{ "ABRT", SIGABRT }, { "TSTP", SIGTSTP },
+	};
+	int64_t number;
+
+	if (str_to_i64(text, 1, 64, &number) == 0)
+		return (int)number;
+	if (!strncasecmp(text, "SIG", 3))
+		text += 3;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcasecmp(text, names[i].name))
+			return names[i].number;
+	return -EINVAL;
 }

@@ -30,6 +30,9 @@ bool str_starts(const char *s, const char *prefix);
  * in allowed (may be "")? */
 bool str_is_clean_text(const void *s, size_t n, const char *allowed);
 
+/* A signal's number by name ("TERM", "SIGTERM") or decimal; -EINVAL. */
+int str_to_signal(const char *text);
+
 /* *, ? and [a-z]; no special treatment of dots or slashes.  Never recurses
  * deeper than one level: linear in practice, O(n*m) at worst. */
 bool str_glob(const char *pattern, const char *text);

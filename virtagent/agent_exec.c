@@ -234,7 +234,7 @@ static bool take_frame(struct session *s, uint8_t type, const uint8_t *data, siz
 		return true;
 	case EXEC_SIGNAL:
 		snprintf(name, sizeof(name), "%.*s", (int)(n < 31 ? n : 31), (const char *)data);
-		signo = exec_signal_number(name);
+		signo = str_to_signal(name);
 		if (signo > 0)
 			job_kill(s->job, signo);
 		return true;

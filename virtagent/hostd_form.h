@@ -18,6 +18,7 @@ struct places *hostd_form_places(void *context);
 int hostd_form_place(struct form *f, void *context, enum place_kind kind);
 
 /* The routes, for hostd_server.c. */
+int hostd_exec_get(struct http_request *rq, void *context);
 int hostd_connect_get(struct http_request *rq, void *context);
 
 #endif

@@ -242,6 +242,7 @@ static const struct http_route routes[] = {
 	{ .method = "GET", .path = "/events", .body = HTTP_BODY_NONE,
 	  .handle = handle_events },
 	{ .method = "GET", .path = "/connect", .handle = hostd_connect_get },
+	{ .method = "GET", .path = "/exec", .handle = hostd_exec_get },
 };
 
 /* --- connections -------------------------------------------------------- */

@@ -6,6 +6,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -348,11 +349,62 @@ def _():
         assert va(env, "run", "-n", "show", code=7) == b""
         va(env, "run", "die", code=128 + signal.SIGUSR1)
         va(env, "run", "--limit", "1", "stubborn", code=124)
-        va(env, "run", "nothing", code=127 if side is guest else 125,
-           text="there is no such command")
+        va(env, "run", "nothing", code=127, text="there is no such command")
         va(env, "run", "by-others", code=125, text="writable by group or others")
         va(env, "run", "../hello", code=125, text="a command's name is")
         va(env, "run", "broken", code=127, text="No such file")
+
+
+@suite.case("va-client run streams: answers come while the command runs, of any size, both ways")
+def _():
+    at_host, at_guest = hostd.env, {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir}
+    data = os.urandom(6 << 20)
+    for env, side in ((at_host, guest), (at_guest, host)):
+        side.add("ask", "#!/bin/sh\necho ready\nread x\necho got $x\necho no >&2\nread y\n"
+                 "exit ${#y}\n")
+        side.add("copy", "#!/bin/sh\ncat\n")
+        side.add("hear", "#!/bin/sh\ntrap 'echo heard; exit 9' USR1 INT\necho up\n"
+                 "while :; do sleep 0.1; done\n")
+        p = subprocess.Popen([program("va-client"), "run", "ask"], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             env=dict(os.environ, **env, VA_GUEST=""))
+        try:
+            assert p.stdout.readline() == b"ready\n"
+            p.stdin.write(b"one\n")
+            p.stdin.flush()
+            assert p.stdout.readline() == b"got one\n" and p.stderr.readline() == b"no\n"
+            p.stdin.write(b"seven77\n")
+            p.stdin.flush()
+            assert p.wait(20 * scale()) == 7
+        finally:
+            p.kill()
+            p.wait()
+        assert va(env, "run", "copy", input=data) == data
+        p = Process([program("va-client"), "run", "hear"], env=dict(env, VA_GUEST=""))
+        p.wait_log("up")
+        p.signal(signal.SIGINT)
+        assert p.wait(20) == 9 and "heard" in p.log(), p.log()
+
+
+@suite.case("eight calls of a guest at once on its host, commands included; the limit is named")
+def _():
+    host.add("long8", "#!/bin/sh\necho on\nexec sleep 600\n")
+    at_guest = {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir, "VA_GUEST": ""}
+    running = [Process([program("va-client"), "run", "long8"], env=at_guest) for _ in range(8)]
+    for p in running:
+        p.wait_log("on")
+    va(at_guest, "run", "hello", code=125, text="8 calls of this guest already, the limit "
+       "(guest-calls in hostd.conf)")
+    host.refused(2, "8 calls of this guest already", "hello")
+    assert hostd.rpc().host.command.run("hello")["exit"] == 0    # others go on
+    assert hostd.guest_rpc("web").guest.ping() == "pong"
+    for p in running:
+        p.kill()
+
+    def again():
+        r = run([program("va-client"), "run", "hello"], env=at_guest)
+        return r.returncode == 0
+    wait_until(again, 20, "the places to be free")
 
 
 @suite.case("Ctrl-C ends the command on the other side, both ways")

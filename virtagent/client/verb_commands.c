@@ -2,8 +2,8 @@
  * verb_commands.c - commands, run: what the other side offers by name
  *
  * On a host they are a guest's commands, in a guest (or with --up) the host's, and
- * with --host this host's own.  A guest's are joined to this terminal as exec's
- * programs are; a host's get what stdin holds, and their output comes at the end.
+ * with --host this host's own.  They are joined to this terminal as exec's programs
+ * are.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -96,9 +96,9 @@ static int run_commands(struct client *cl, int argc, char **argv)
 	return t && table_print(t, stdout, true) == 0 ? VAC_OK : VAC_ERROR;
 }
 
-/* --- a guest's ---------------------------------------------------------------- */
+/* --- joined to this terminal -------------------------------------------------- */
 
-static int run_in_guest(struct client *cl, struct rpc *r, int argc, char **argv)
+static int run_joined(struct client *cl, struct rpc *r, int argc, char **argv)
 {
 	CLEANUP_BUF struct buf target = BUF_INIT(TARGET_MAX);
 	const struct run_opts *o = cl->opts;
@@ -107,7 +107,7 @@ static int run_in_guest(struct client *cl, struct rpc *r, int argc, char **argv)
 
 	e |= exec_add_query(&target, "command", argv[0]);
 	/* A socket's path is no name that a guest could be told. */
-	if (*name && !strchr(name, '/'))
+	if (rpc_target(r)->side == SIDE_GUEST && *name && !strchr(name, '/'))
 		e |= exec_add_query(&target, "guest", name);
 	if (o->limit)
 		e |= exec_add_query(&target, "timeout", o->limit);
@@ -120,7 +120,7 @@ static int run_in_guest(struct client *cl, struct rpc *r, int argc, char **argv)
 	return exec_join(cl, r, "run", buf_cstr(&target), false, o->no_stdin);
 }
 
-/* --- the host's ---------------------------------------------------------------- */
+/* --- a host's with --json: its result in one piece ------------------------------- */
 
 static int read_input(const struct run_opts *o, struct va_value *options)
 {
@@ -143,44 +143,7 @@ static int read_input(const struct run_opts *o, struct va_value *options)
 	return va_set(options, "input", va_bytes(buf_data(&in), buf_len(&in)));
 }
 
-static int show(struct client *cl, const struct va_value *v, const char *member, FILE *to)
-{
-	struct out_stream s;
-	const void *data = "";
-	size_t n = 0;
-	int e;
-
-	va_get_bytes(va_member(v, member), &data, &n);
-	if (!n)
-		return 0;
-	out_stream_init(&s, cl, to);
-	e = out_stream_write(&s, data, n);
-	return e < 0 ? e : out_stream_end(&s);
-}
-
-static int show_result(struct client *cl, const char *who, const char *name,
-		       const struct va_value *v)
-{
-	const char *error = member_text(v, "error");
-
-	if (cl->json) {
-		if (out_json(cl, v) < 0)
-			return EXEC_OWN_FAILURE;
-	} else {
-		if (member_int(v, "stdout_dropped", 0) || member_int(v, "stderr_dropped", 0))
-			out_error(who, name, "only the last %u bytes of its output are "
-				  "shown", INPUT_MAX);
-		if (show(cl, v, "stdout", stdout) < 0 || show(cl, v, "stderr", stderr) < 0)
-			return EXEC_OWN_FAILURE;
-		if (*error)
-			out_error(who, name, "%s", error);
-	}
-	if (member_bool(v, "timed_out", false))
-		return VAC_TIMEOUT;
-	return (int)member_int(v, "exit", EXEC_OWN_FAILURE);
-}
-
-static int run_on_host(struct client *cl, struct rpc *r, int argc, char **argv)
+static int run_to_json(struct client *cl, struct rpc *r, int argc, char **argv)
 {
 	CLEANUP_VALUE struct va_value *options = va_struct(), *v = NULL;
 	struct va_value *params = rpc_params(argv[0], NULL), *args = va_array();
@@ -202,7 +165,11 @@ static int run_on_host(struct client *cl, struct rpc *r, int argc, char **argv)
 	/* Not marked, so that it ends with this client. */
 	if (rpc_call(r, "host.command.run", RPC_UNMARKED, params, &v))
 		return EXEC_OWN_FAILURE;
-	return show_result(cl, rpc_target(r)->name, argv[0], v);
+	if (out_json(cl, v) < 0)
+		return EXEC_OWN_FAILURE;
+	if (member_bool(v, "timed_out", false))
+		return VAC_TIMEOUT;
+	return (int)member_int(v, "exit", EXEC_OWN_FAILURE);
 }
 
 static int run_run(struct client *cl, int argc, char **argv)
@@ -226,7 +193,8 @@ static int run_run(struct client *cl, int argc, char **argv)
 	}
 	if (rpc_connect(cl, host ? SIDE_HOST : SIDE_GUEST, guest, &r))
 		return EXEC_OWN_FAILURE;
-	return host ? run_on_host(cl, r, argc, argv) : run_in_guest(cl, r, argc, argv);
+	return host && cl->json ? run_to_json(cl, r, argc, argv) :
+				  run_joined(cl, r, argc, argv);
 }
 
 const struct verb verb_commands = {
@@ -245,7 +213,7 @@ const struct verb verb_run = {
 	.usage = "[GUEST] NAME [ARG...]",
 	.help = "run a command that a guest offers (in a guest: the host)",
 	.about = "Runs a guest's command NAME, joined to this terminal, and exits with its status as\n"
-		 "exec does.  In a guest: one of the host's, whose output comes at its end.",
+		 "exec does.  In a guest: one of the host's.",
 	.rows = run_rows,
 	.nrows = NROWS(run_rows),
 	.opts_size = sizeof(struct run_opts),

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/str.h"
 #include "common/log.h"
 #include "virtagent/guest/exec_request.h"
 #include "virtagent/guest/jobs.h"
@@ -234,7 +235,7 @@ static int exec_kill(struct va_call *call, struct va_value **ret)
 		r = va_arg_string(call, 1, "TERM", &name);
 	if (r < 0)
 		return r;
-	signo = exec_signal_number(name);
+	signo = str_to_signal(name);
 	if (signo < 0) {
 		log_escape(shown, sizeof(shown), name, strlen(name));
 		return va_fail(call, EINVAL, "there is no signal \"%s\"", shown);

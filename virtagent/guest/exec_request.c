@@ -348,27 +348,3 @@ int exec_start(struct va_call *call, struct exec_request *rq, struct job **ret)
 			       "about 96 KiB together)");
 	return r < 0 ? va_fail(call, -r, "cannot start %s: %s", rq->label, strerror(-r)) : 0;
 }
-
-int exec_signal_number(const char *text)
-{
-	static const struct {
-		const char *name;
-		int number;
-	} names[] = {
-		{ "HUP", SIGHUP },   { "INT", SIGINT },	  { "QUIT", SIGQUIT },
-		{ "KILL", SIGKILL }, { "TERM", SIGTERM }, { "USR1", SIGUSR1 },
-		{ "USR2", SIGUSR2 }, { "STOP", SIGSTOP }, { "CONT", SIGCONT },
-		{ "WINCH", SIGWINCH }, { "PIPE", SIGPIPE }, { "ALRM", SIGALRM },
-		{ "ABRT", SIGABRT }, { "TSTP", SIGTSTP },
-	};
-	int64_t number;
-
-	if (str_to_i64(text, 1, 64, &number) == 0)
-		return (int)number;
-	if (!strncasecmp(text, "SIG", 3))
-		text += 3;
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (!strcasecmp(text, names[i].name))
-			return names[i].number;
-	return -EINVAL;
-}

@@ -77,7 +77,4 @@ int guest_command_request(struct va_call *call, const char *name, const char *gu
 /* A job as the struct that guest.exec.status returns. */
 struct va_value *guest_job_value(const struct job_info *info);
 
-/* A signal's number by name ("TERM", "SIGTERM") or decimal; -EINVAL. */
-int exec_signal_number(const char *text);
-
 #endif

@@ -1,297 +1,36 @@
 /*
  * commands.c - host.commands and host.command.run
  *
- * A command runs for a call that waits on its connection's thread: the thread
- * feeds the program and reads its output, the loop's thread starts and reaps it.
- * Of each output the last OUTPUT_MAX bytes are kept.  A program whose caller left,
- * or whose time is over, is ended with its whole process group; it has a session
- * of its own (child.h), so the group is its own, too.
- *
- * Programs that it leaves behind with its pipes open do not hold up the call:
- * DRAIN_NS after its end the output counts as ended.
+ * A command runs for a call that waits on its connection's thread (run.h).  Of each
+ * output the last RUN_OUTPUT_MAX bytes are kept.  A program whose caller left, or
+ * whose time is over, is ended with its whole process group; it has a session of its
+ * own (child.h), so the group is its own, too.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "config.h"
 
-#include "virtagent/host/commands.h"
+#include "virtagent/host/run.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/buf.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/commands.h"
-#include "common/sock.h"
 #include "common/str.h"
 #include "virtagent/host/host.h"
 
-#define OUTPUT_MAX (1u << 20) /* kept of each stream, as guest.exec.run */
 #define PIECE (64u << 10)
-#define ARGS_MAX 256u
 #define TIMEOUT_DEFAULT_S 600 /* a guest that forgets a program must not keep it */
 #define TIMEOUT_MAX_S 86400
-#define LOOP_NS (5 * NSEC_PER_SEC)
-#define TERM_NS (2 * NSEC_PER_SEC) /* between TERM and KILL, as in a guest */
-#define DRAIN_NS (NSEC_PER_SEC / 2)
 #define ENV_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#define ENV_SIZE 8
-
-struct run {
-	struct run *next; /* in the list of those whose end is still to come */
-	struct host_commands *owner;
-	bool listed, over;
-	bool abandoned; /* the call has ended */
-	pid_t pid;
-	int status;  /* as waitpid(2) gives it */
-	int end_fd;  /* eventfd: over */
-	int error;   /* of starting it */
-	int in, out[2];	  /* our ends */
-	int theirs[3];
-	char *argv[ARGS_MAX + 2];
-	char *env[ENV_SIZE + 1];
-	const uint8_t *input;
-	size_t input_len;
-	uint64_t deadline_ns, began_ns;
-	bool timed_out, killed;
-	struct buf kept[2];
-	uint64_t dropped[2];
-};
-
-struct host_commands {
-	struct loop *loop;
-	struct children *children;
-	pthread_mutex_t lock; /* the directories, and each run's state of life */
-	char *dirs;
-	struct run *runs;
-};
-
-struct host_commands *host_commands_new(struct loop *loop,
-					struct children *children,
-					const char *dirs)
-{
-	struct host_commands *c = calloc(1, sizeof(*c));
-
-	if (!c)
-		return NULL;
-	c->loop = loop;
-	c->children = children;
-	pthread_mutex_init(&c->lock, NULL);
-	c->dirs = strdup(dirs);
-	if (c->dirs)
-		return c;
-	host_commands_free(c);
-	return NULL;
-}
-
-int host_commands_set(struct host_commands *c, const char *dirs)
-{
-	char *copy = strdup(dirs), *old;
-
-	if (!copy)
-		return -ENOMEM;
-	pthread_mutex_lock(&c->lock);
-	old = c->dirs;
-	c->dirs = copy;
-	pthread_mutex_unlock(&c->lock);
-	free(old);
-	return 0;
-}
-
-static char *copy_dirs(struct host_commands *c)
-{
-	char *copy;
-
-	pthread_mutex_lock(&c->lock);
-	copy = strdup(c->dirs);
-	pthread_mutex_unlock(&c->lock);
-	return copy;
-}
-
-/* --- a run's memory --------------------------------------------------------- */
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
-static void run_free(struct run *r)
-{
-	for (size_t i = 0; r->argv[i]; i++)
-		free(r->argv[i]);
-	for (size_t i = 0; r->env[i]; i++)
-		free(r->env[i]);
-	close_fd(&r->end_fd);
-	close_fd(&r->in);
-	for (int i = 0; i < 3; i++)
-		close_fd(&r->theirs[i]);
-	for (int i = 0; i < 2; i++) {
-		close_fd(&r->out[i]);
-		buf_done(&r->kept[i]);
-	}
-	free(r);
-}
-
-static void unlist(struct run *r)
-{
-	struct run **p = &r->owner->runs;
-
-	while (*p && *p != r)
-		p = &(*p)->next;
-	if (*p)
-		*p = r->next;
-	r->listed = false;
-}
-
-/* The call is done with it.  While the loop still has to reap the program, the
- * memory stays. */
-static void run_leave(struct run *r)
-{
-	struct host_commands *c = r->owner;
-	bool keep;
-
-	pthread_mutex_lock(&c->lock);
-	keep = r->listed;
-	r->abandoned = true;
-	pthread_mutex_unlock(&c->lock);
-	if (!keep)
-		run_free(r);
-}
-DEFINE_CLEANUP(struct run, run_leave);
-
-void host_commands_free(struct host_commands *c)
-{
-	if (!c)
-		return;
-	while (c->runs) {
-		struct run *r = c->runs;
-
-		unlist(r);
-		run_free(r);
-	}
-	pthread_mutex_destroy(&c->lock);
-	free(c->dirs);
-	free(c);
-}
-
-static struct run *run_new(struct host_commands *c)
-{
-	struct run *r = calloc(1, sizeof(*r));
-
-	if (!r)
-		return NULL;
-	r->owner = c;
-	r->in = r->end_fd = -1;
-	for (int i = 0; i < 3; i++)
-		r->theirs[i] = -1;
-	for (int i = 0; i < 2; i++) {
-		r->out[i] = -1;
-		/* Twice, so that cutting the front costs one copy a byte. */
-		buf_init(&r->kept[i], 2 * OUTPUT_MAX);
-	}
-	r->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (r->end_fd >= 0)
-		return r;
-	run_free(r);
-	return NULL;
-}
-
-/* --- starting, on the loop's thread -------------------------------------------- */
-
-static void on_end(void *arg, pid_t pid, int status)
-{
-	struct run *r = arg;
-	struct host_commands *c = r->owner;
-	uint64_t one = 1;
-	bool last;
-
-	pthread_mutex_lock(&c->lock);
-	r->over = true;
-	r->status = status;
-	unlist(r);
-	last = r->abandoned;
-	if (!last && write(r->end_fd, &one, sizeof(one)) < 0)
-		r->error = -errno;
-	pthread_mutex_unlock(&c->lock);
-	if (last)
-		run_free(r);
-}
-
-static void start_child(void *arg)
-{
-	struct run *r = arg;
-	const struct child_spec spec = {
-		.path = r->argv[0],
-		.argv = (const char *const *)r->argv,
-		.envp = (const char *const *)r->env,
-		.fd_in = r->theirs[0],
-		.fd_out = r->theirs[1],
-		.fd_err = r->theirs[2],
-	};
-	struct host_commands *c = r->owner;
-
-	pthread_mutex_lock(&c->lock);
-	r->pid = child_start(c->children, &spec, on_end, r);
-	if (r->pid < 0) {
-		r->error = (int)r->pid;
-	} else {
-		r->next = c->runs;
-		c->runs = r;
-		r->listed = true;
-	}
-	pthread_mutex_unlock(&c->lock);
-}
-
-/* The lock keeps the pid from being reaped as ours and used anew meanwhile, but
- * for the moment between waitpid() and on_end(): pids are not reused at once. */
-static void signal_run(struct run *r, int signo)
-{
-	pthread_mutex_lock(&r->owner->lock);
-	if (!r->over && r->pid > 1)
-		kill(-r->pid, signo);
-	pthread_mutex_unlock(&r->owner->lock);
-}
-
-/* A pipe; our end, ends[ours], does not block. */
-static int open_pipe(int *ours, int *theirs, int our_end)
-{
-	int ends[2];
-
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return -errno;
-	*ours = ends[our_end];
-	*theirs = ends[!our_end];
-	return fd_set_nonblock(*ours, true);
-}
-
-static int start(struct run *r)
-{
-	int err = 0;
-
-	if (r->input)
-		err = open_pipe(&r->in, &r->theirs[0], 1);
-	for (int i = 0; i < 2 && err == 0; i++)
-		err = open_pipe(&r->out[i], &r->theirs[i + 1], 0);
-	if (err < 0)
-		return err;
-	r->began_ns = clock_now();
-	err = loop_call(r->owner->loop, start_child, r, clock_now() + LOOP_NS);
-	for (int i = 0; i < 3; i++)
-		close_fd(&r->theirs[i]);
-	return err;
-}
 
 /* --- the program's streams, on the call's thread --------------------------------- */
 
@@ -303,12 +42,12 @@ static void read_output(struct run *r, int i)
 	if (n == -EAGAIN || n == -EINTR)
 		return;
 	if (n <= 0) {
-		close_fd(&r->out[i]);
+		run_close(&r->out[i]);
 		return;
 	}
-	if (len + PIECE > 2 * OUTPUT_MAX) {
-		buf_consume(&r->kept[i], len - OUTPUT_MAX);
-		r->dropped[i] += len - OUTPUT_MAX;
+	if (len + PIECE > 2 * RUN_OUTPUT_MAX) {
+		buf_consume(&r->kept[i], len - RUN_OUTPUT_MAX);
+		r->dropped[i] += len - RUN_OUTPUT_MAX;
 	}
 }
 
@@ -324,7 +63,7 @@ static void write_input(struct run *r)
 	}
 	/* A program that does not read all of it is no failure of the call. */
 	if (n < 0 || !r->input_len)
-		close_fd(&r->in);
+		run_close(&r->in);
 }
 
 static int ms_until(uint64_t deadline_ns)
@@ -335,15 +74,6 @@ static int ms_until(uint64_t deadline_ns)
 		return 0;
 	left = (deadline_ns - now + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC;
 	return left > 3600000 ? 3600000 : (int)left;
-}
-
-/* Its time is over: TERM, and KILL when that did not help. */
-static void on_time(struct run *r)
-{
-	signal_run(r, r->timed_out ? SIGKILL : SIGTERM);
-	r->killed = r->timed_out;
-	r->timed_out = true;
-	r->deadline_ns = clock_now() + TERM_NS;
 }
 
 /* Until it has ended and its output, too; -ECANCELED when the caller left. */
@@ -368,7 +98,7 @@ static int pump(struct run *r, int cancel_fd)
 		if (n == 0 && r->killed)
 			return -ETIMEDOUT; /* it cannot be killed */
 		if (n == 0)
-			on_time(r);
+			run_time_over(r);
 		if (n <= 0)
 			continue;
 		if (p[4].revents)
@@ -380,8 +110,8 @@ static int pump(struct run *r, int cancel_fd)
 			write_input(r);
 		if (p[3].revents) {
 			over = true;
-			close_fd(&r->in);
-			r->deadline_ns = clock_now() + DRAIN_NS;
+			run_close(&r->in);
+			r->deadline_ns = clock_now() + RUN_DRAIN_NS;
 		}
 	}
 	return 0;
@@ -422,8 +152,8 @@ static int add_args(struct va_call *call, struct run *r)
 	const struct va_value *args = va_item(call->params, 1);
 	size_t count = va_count(args);
 
-	if (count > ARGS_MAX)
-		return va_fail(call, E2BIG, "more than %u arguments", ARGS_MAX);
+	if (count > RUN_ARGS_MAX)
+		return va_fail(call, E2BIG, "more than %u arguments", RUN_ARGS_MAX);
 	for (size_t i = 0; i < count; i++) {
 		const void *data;
 		size_t n;
@@ -442,7 +172,8 @@ static int add_args(struct va_call *call, struct run *r)
 static int set_options(struct va_call *call, struct run *r)
 {
 	const struct va_value *options = va_item(call->params, 2);
-	double seconds = TIMEOUT_DEFAULT_S;
+	/* With a session, the program ends with its client. */
+	double seconds = r->session ? TIMEOUT_MAX_S : TIMEOUT_DEFAULT_S;
 	const void *data;
 
 	for (size_t i = 0; options && i < va_count(options); i++) {
@@ -469,9 +200,9 @@ static int set_options(struct va_call *call, struct run *r)
 	return 0;
 }
 
-static int from_params(struct va_call *call, struct run *r)
+int run_from_params(struct va_call *call, struct run *r)
 {
-	CLEANUP_FREE char *dirs = copy_dirs(r->owner);
+	CLEANUP_FREE char *dirs = host_commands_dirs(r->owner);
 	const char *name = "";
 	char why[256] = "";
 	int err = dirs ? va_arg_text(call, 0, "", &name) : -ENOMEM;
@@ -501,9 +232,9 @@ static int add_output(struct run *r, int i, struct va_value *v)
 	};
 	struct buf *b = &r->kept[i];
 
-	if (buf_len(b) > OUTPUT_MAX) {
-		r->dropped[i] += buf_len(b) - OUTPUT_MAX;
-		buf_consume(b, buf_len(b) - OUTPUT_MAX);
+	if (buf_len(b) > RUN_OUTPUT_MAX) {
+		r->dropped[i] += buf_len(b) - RUN_OUTPUT_MAX;
+		buf_consume(b, buf_len(b) - RUN_OUTPUT_MAX);
 	}
 	if (va_set(v, names[i][0], va_bytes(buf_data(b), buf_len(b))) < 0)
 		return -ENOMEM;
@@ -512,13 +243,8 @@ static int add_output(struct run *r, int i, struct va_value *v)
 
 static int add_status(const struct run *r, struct va_value *v)
 {
-	int sig = r->error == 0 && WIFSIGNALED(r->status) ? WTERMSIG(r->status) : 0;
-	int code = sig ? 128 + sig : WEXITSTATUS(r->status);
-	int err = 0;
+	int sig, code = run_exit_code(r, &sig), err = 0;
 
-	/* As shells say it: not found 127, else not executable 126. */
-	if (r->error)
-		code = r->error == -ENOENT ? 127 : 126;
 	if (r->error)
 		err = va_set(v, "error", va_string(strerror(-r->error)));
 	if (err == 0)
@@ -538,17 +264,17 @@ static int command_run(struct va_call *call, struct va_value **ret)
 {
 	CLEANUP(run_leave_p) struct run *r = run_new(host_context(call)->commands);
 	CLEANUP_VALUE struct va_value *v = va_struct();
-	int err = r && v ? from_params(call, r) : -ENOMEM;
+	int err = r && v ? run_from_params(call, r) : -ENOMEM;
 
 	if (err == 0)
-		err = start(r);
+		err = run_start(r);
 	if (err == -ETIMEDOUT)
 		return va_fail(call, ETIMEDOUT, "host.command.run: the daemon is busy");
 	if (err < 0)
 		return err;
 	err = r->error ? 0 : pump(r, call->cancel_fd);
 	if (err < 0) {
-		signal_run(r, SIGKILL);
+		run_signal(r, SIGKILL);
 		return va_fail(call, -err, err == -ECANCELED ?
 			       "the caller left; the command was killed" :
 			       "the command does not end, though it was killed");
@@ -575,7 +301,7 @@ static struct va_value *command_value(const struct command *c)
 
 static int commands(struct va_call *call, struct va_value **ret)
 {
-	CLEANUP_FREE char *dirs = copy_dirs(host_context(call)->commands);
+	CLEANUP_FREE char *dirs = host_commands_dirs(host_context(call)->commands);
 	CLEANUP_VALUE struct va_value *v = va_array();
 	CLEANUP_FREE struct command *list = NULL;
 	int n = dirs ? command_list(dirs, &list) : -ENOMEM;

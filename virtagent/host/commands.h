@@ -17,6 +17,8 @@ struct host_commands *host_commands_new(struct loop *loop,
 					const char *dirs);
 /* From now on; any thread.  0 or -ENOMEM. */
 int host_commands_set(struct host_commands *c, const char *dirs);
+/* A copy of the directories, to be freed; NULL on ENOMEM. */
+char *host_commands_dirs(struct host_commands *c);
 /* When no call runs any more and the loop has ended. */
 void host_commands_free(struct host_commands *c);
 
