@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/seal.h"
 #include "common/str.h"
 
 static int ready_fd = -1;
@@ -182,7 +183,7 @@ int daemon_pidfile(const char *path, int *ret_fd, pid_t *holder)
 void daemon_pidfile_remove(const char *path, int fd)
 {
 	/* While the lock is held nobody else believes the file is his. */
-	unlink(path);
+	unlink(seal_path(path));
 	close(fd);
 }
 

@@ -28,6 +28,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/seal.h"
 
 #define LOG_LINE_MAX 2048
 
@@ -79,7 +80,7 @@ enum log_level log_get_level(void)
 
 static int open_log_file(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
+	int fd = open(seal_path(path), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
 			      O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
 
 	return fd < 0 ? -errno : fd;

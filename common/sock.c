@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/seal.h"
 #include "common/str.h"
 
 #define SOCK_FDS_MAX 4
@@ -146,7 +147,7 @@ static int connect_fd(int fd, const char *path)
 
 	if (r < 0)
 		return r;
-	return connect(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 ? -errno : 0;
+	return connect(fd, seal_data(&sun, sizeof(sun)), sizeof(sun)) < 0 ? -errno : 0;
 }
 
 int sock_unix_connect_type(const char *path, int type)
@@ -221,6 +222,14 @@ int sock_peer_stream(int fd, struct peer_stream *ret)
 	ret->stream = stream;
 	ret->cred = (struct peer_cred){ uid, gid, (pid_t)pid };
 	return 0;
+}
+
+int sock_unix_seal(const char *path)
+{
+	struct sockaddr_un sun;
+	int r = unix_address(&sun, path);
+
+	return r < 0 ? r : seal_add(SEAL_CONNECT, &sun, sizeof(sun));
 }
 
 int sock_error(int fd)

@@ -63,6 +63,11 @@ struct peer_stream {
 
 int sock_peer_stream(int fd, struct peer_stream *ret);
 
+/* For a process that will be confined: it may still connect there (seal.h).
+ * 0 or a negative errno. */
+int sock_unix_seal(const char *path);
+int sock_tcp_seal(const char *host, const char *port);
+
 /* host may be "", an address or a name (numeric or /etc/hosts); port a number
  * or service name.  Connect returns with EINPROGRESS under way: wait for
  * writable, then sock_error(). */

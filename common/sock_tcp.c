@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/seal.h"
 
 static int gai_errno(int r)
 {
@@ -62,7 +63,8 @@ static int tcp_one(const struct addrinfo *ai, bool listening)
 			return -errno;
 	} else {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		if (connect(fd, ai->ai_addr, ai->ai_addrlen) < 0 &&
+		if (connect(fd, seal_data(ai->ai_addr, ai->ai_addrlen),
+			    ai->ai_addrlen) < 0 &&
 		    errno != EINPROGRESS)
 			return -errno;
 	}
@@ -180,4 +182,17 @@ int sock_host_port(const char *text, char *host, size_t size, const char **port)
 	host[end - from] = 0;
 	*port = colon + 1;
 	return **port ? 0 : -EINVAL;
+}
+
+int sock_tcp_seal(const char *host, const char *port)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	CLEANUP(freeaddrinfo_p) struct addrinfo *list = NULL;
+	int r = getaddrinfo(*host ? host : NULL, port, &hints, &list);
+
+	if (r != 0)
+		return gai_errno(r);
+	for (const struct addrinfo *ai = list; r == 0 && ai; ai = ai->ai_next)
+		r = seal_add(SEAL_CONNECT, ai->ai_addr, ai->ai_addrlen);
+	return r;
 }

@@ -118,6 +118,16 @@ static int set_virtproxy(const struct place *at, const char *value)
 	return set_path(at, &at->conf->virtproxy, value);
 }
 
+static int set_sandbox(const struct place *at, const char *value)
+{
+	bool yes = strcmp(value, "yes") == 0;
+
+	if (!yes && strcmp(value, "no") != 0)
+		return COMPLAIN(at, "sandbox = %s: neither yes nor no", value);
+	at->conf->no_sandbox = !yes;
+	return 0;
+}
+
 static int set_hooks(const struct place *at, const char *value)
 {
 	return set_path(at, &at->conf->hooks, value);
@@ -207,6 +217,7 @@ static const struct conf_key keys[] = {
 	{ "hostd", "virtproxy", set_virtproxy },
 	{ "hostd", "name", set_name },
 	{ "hostd", "commands", set_commands },
+	{ "hostd", "sandbox", set_sandbox },
 	{ "events", "max-age", set_max_age },
 	{ "events", "max-count", set_max_count },
 	{ "events", "hooks", set_hooks },

@@ -34,6 +34,7 @@ struct hostd_conf {
 	gid_t gid;	    /* of the sockets; (gid_t)-1 = mode 0600 */
 	char *virtproxy;    /* path of the program, or NULL */
 	char *name;	    /* what guests are told this host is called, or NULL */
+	bool no_sandbox;    /* virtproxies run unconfined */
 	char *commands;	    /* directories of commands, ":" between them */
 	char *hooks;	    /* directory of event hooks, or NULL = default */
 	uint64_t event_age_ns;

@@ -9,6 +9,8 @@
  *	agent-down    the session ended (the agent stopped, restarted, crashed)
  *	guest-silent  a session, but nothing heard for GUEST_SILENT_NS
  *	guest-heard   it speaks again, in the same session
+ *	proxy-died    its virtproxy crashed, or hung and was killed; it is started
+ *	              again (hostd_proxy.c)
  *	guest-lost    silent for GUEST_LOST_NS, or its channel closed for more than
  *	              GUEST_GRACE_NS; the session may still come back
  *
@@ -302,6 +304,7 @@ static void on_down(void *arg, const char *why)
 
 	snprintf(g->link.why, sizeof(g->link.why), "%s", why);
 	session_down(g, text ? text : why);
+	post(g, "proxy-died", why);
 	g->link.channel_up = false;
 	g->down_ns = clock_now();
 }
@@ -398,6 +401,8 @@ static int make_command(const struct guest *g, struct command *c)
 	add_option(c, "--qmp", g->spec.qmp);
 	add_option(c, "--group", c->made[3]);
 	add_option(c, "--log", h->opt.log);
+	if (h->conf.no_sandbox)
+		add_word(c, "--no-sandbox");
 	if (h->opt.verbose)
 		add_word(c, "-v");
 	return 0;

@@ -22,6 +22,7 @@
 #include "common/buf.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/seal.h"
 #include "common/sock.h"
 #include "virtproxy/endpoint.h"
 
@@ -274,7 +275,7 @@ static void ctl_free(struct vp_ctl *ctl)
 	loop_fd_free(ctl->src);
 	if (ctl->fd >= 0) {
 		close(ctl->fd);
-		unlink(ctl->path);
+		unlink(seal_path(ctl->path));
 	}
 	free(ctl->path);
 	free(ctl);

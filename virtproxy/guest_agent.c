@@ -1,9 +1,13 @@
 /*
  * guest_agent.c - see guest_agent.h
  *
- * The agent is a child process and not linked in, so that virtproxy knows
+ * The agent is a process of its own and not linked in, so that virtproxy knows
  * nothing of HTTP or methods.  It inherits a listening socket; connections that
  * come while it is being started again wait in the socket's backlog.
+ *
+ * It is started by a process in between, forked before the channel is opened:
+ * virtproxy itself may start nothing any more when it reads the peer's bytes.
+ * Each ends with its parent.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -18,12 +22,14 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/daemon.h"
 #include "common/log.h"
+#include "common/seal.h"
 #include "common/sock.h"
 #include "common/str.h"
 
@@ -33,14 +39,12 @@
 #define RESTART_MAX (30 * NSEC_PER_SEC)
 
 struct guest_agent {
-	struct loop_timer *restart;
-	uint64_t delay;
-	uint64_t started;
 	char *program;
 	char *dir;
 	char *path;
+	unsigned id;
 	int fd;
-	pid_t pid; /* 0 = not running */
+	pid_t starter; /* 0 = not running */
 };
 
 static char *if_executable(char *path)
@@ -91,44 +95,60 @@ static void run_agent(const struct guest_agent *a, pid_t parent)
 	_exit(127);
 }
 
-static void start(void *arg)
+static void run_once(const struct guest_agent *a)
 {
-	struct guest_agent *a = arg;
 	pid_t parent = getpid(), pid = fork();
+	int status = 0;
 
 	if (pid == 0)
 		run_agent(a, parent);
 	if (pid < 0) {
 		log_warning("%s cannot be started: %s", a->program, strerror(errno));
-		loop_timer_in(a->restart, a->delay);
 		return;
 	}
-	a->pid = pid;
-	a->started = clock_now();
 	log_info("%s started, pid %d", a->program, (int)pid);
-}
-
-void guest_agent_reap(struct guest_agent *a)
-{
-	int status;
-
-	if (!a->pid || waitpid(a->pid, &status, WNOHANG) != a->pid)
-		return;
-	a->pid = 0;
-	if (clock_now() - a->started > RESTART_MAX)
-		a->delay = RESTART_MIN;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
 	if (WIFSIGNALED(status))
 		log_warning("%s was killed by signal %d", a->program, WTERMSIG(status));
 	else
 		log_warning("%s ended with status %d", a->program, WEXITSTATUS(status));
-	loop_timer_in(a->restart, a->delay);
-	a->delay = a->delay * 2 > RESTART_MAX ? RESTART_MAX : a->delay * 2;
 }
 
-static int setup(struct guest_agent *a, struct loop *loop, struct vp_endpoint *ep,
-		 unsigned id, char *err, size_t err_size)
+/* The starter: until virtproxy ends, which ends it and by it the agent. */
+static void run_starter(const struct guest_agent *a, pid_t parent)
 {
-	struct vp_spec spec = { .name = AGENT_SERVICE, .port = "-", .id = id };
+	uint64_t delay = RESTART_MIN;
+
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		_exit(1);
+	for (;;) {
+		uint64_t started = clock_now();
+		struct timespec pause;
+
+		run_once(a);
+		if (clock_now() - started > RESTART_MAX)
+			delay = RESTART_MIN;
+		pause.tv_sec = (time_t)(delay / NSEC_PER_SEC);
+		pause.tv_nsec = (long)(delay % NSEC_PER_SEC);
+		nanosleep(&pause, NULL);
+		delay = delay * 2 > RESTART_MAX ? RESTART_MAX : delay * 2;
+	}
+}
+
+void guest_agent_reap(struct guest_agent *a)
+{
+	if (!a->starter || waitpid(a->starter, NULL, WNOHANG) != a->starter)
+		return;
+	a->starter = 0;
+	log_error("the process that starts %s is gone; start virtproxy again",
+		  a->program);
+}
+
+static int setup(struct guest_agent *a, char *err, size_t err_size)
+{
+	pid_t parent = getpid();
 	int r;
 
 	a->program = find_agent();
@@ -137,10 +157,9 @@ static int setup(struct guest_agent *a, struct loop *loop, struct vp_endpoint *e
 			 "program, in PATH or in " SBINDIR);
 		return -ENOENT;
 	}
-	a->dir = str_printf("%s/vp-%d-%u", dir_runtime(), (int)getpid(), id);
+	a->dir = str_printf("%s/vp-%d-%u", dir_runtime(), (int)parent, a->id);
 	a->path = a->dir ? str_printf("%s/agent.sock", a->dir) : NULL;
-	a->restart = loop_timer_new(loop, start, a);
-	if (!a->path || !a->restart)
+	if (!a->path)
 		return -ENOMEM;
 	r = dir_make_private(a->dir);
 	if (r == 0)
@@ -149,12 +168,18 @@ static int setup(struct guest_agent *a, struct loop *loop, struct vp_endpoint *e
 		snprintf(err, err_size, "-g: %s: %s", a->path, strerror(-r));
 		return r;
 	}
-	snprintf(spec.addr, sizeof(spec.addr), "%s", a->path);
-	return vp_endpoint_add_iforward(ep, &spec, err, err_size);
+	a->starter = fork();
+	if (a->starter == 0)
+		run_starter(a, parent);
+	if (a->starter < 0) {
+		r = -errno;
+		a->starter = 0;
+		snprintf(err, err_size, "-g: fork: %s", strerror(-r));
+	}
+	return r < 0 ? r : 0;
 }
 
-struct guest_agent *guest_agent_new(struct loop *loop, struct vp_endpoint *ep,
-				    unsigned id, char *err, size_t err_size)
+struct guest_agent *guest_agent_new(unsigned id, char *err, size_t err_size)
 {
 	struct guest_agent *a = calloc(1, sizeof(*a));
 
@@ -162,31 +187,43 @@ struct guest_agent *guest_agent_new(struct loop *loop, struct vp_endpoint *ep,
 	if (!a)
 		return NULL;
 	a->fd = -1;
-	a->delay = RESTART_MIN;
-	if (setup(a, loop, ep, id, err, err_size) < 0) {
+	a->id = id;
+	if (setup(a, err, err_size) < 0) {
 		guest_agent_free(a);
 		return NULL;
 	}
-	start(a);
 	return a;
+}
+
+int guest_agent_serve(struct guest_agent *a, struct vp_endpoint *ep, char *err,
+		      size_t err_size)
+{
+	struct vp_spec spec = { .name = AGENT_SERVICE, .port = "-", .id = a->id };
+
+	snprintf(spec.addr, sizeof(spec.addr), "%s", a->path);
+	return vp_endpoint_add_iforward(ep, &spec, err, err_size);
+}
+
+int guest_agent_seal(const struct guest_agent *a)
+{
+	int r = sock_unix_seal(a->path);
+
+	if (r == 0)
+		r = seal_add_path(SEAL_REMOVE, a->path);
+	return r == 0 ? seal_add_path(SEAL_REMOVE, a->dir) : r;
 }
 
 void guest_agent_free(struct guest_agent *a)
 {
 	if (!a)
 		return;
-	if (a->pid) {
-		kill(a->pid, SIGTERM);
-		/* It ends on its own, or with us: PR_SET_PDEATHSIG. */
-		waitpid(a->pid, NULL, WNOHANG);
-	}
 	if (a->fd >= 0) {
 		close(a->fd);
-		unlink(a->path);
+		unlink(seal_path(a->path));
 	}
 	if (a->dir)
-		rmdir(a->dir);
-	loop_timer_free(a->restart);
+		rmdir(seal_path(a->dir));
+	/* The starter and the agent end with us: PR_SET_PDEATHSIG. */
 	free(a->program);
 	free(a->dir);
 	free(a->path);

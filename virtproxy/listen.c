@@ -18,6 +18,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/seal.h"
 #include "common/sock.h"
 #include "virtproxy/forward.h"
 
@@ -101,7 +102,7 @@ static void oforward_free(struct vp_oforward *f)
 	/* Only the name that we made: it may be another's by now. */
 	if (f->path && stat(f->path, &st) == 0 && st.st_ino == f->ino &&
 	    st.st_dev == f->dev)
-		unlink(f->path);
+		unlink(seal_path(f->path));
 	loop_timer_free(f->pause);
 	loop_fd_free(f->src);
 	if (f->fd >= 0)

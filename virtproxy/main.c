@@ -21,8 +21,10 @@
 #include "common/daemon.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/seal.h"
 #include "common/sock.h"
 #include "virtproxy/guest_agent.h"
+#include "virtproxy/sandbox.h"
 #include "virtproxy/settings.h"
 #include "virtproxy/virtproxy.h"
 
@@ -83,11 +85,11 @@ static int make_endpoint(struct program *p, size_t i, char *err, size_t err_size
 	p->endpoints[i] = vp_endpoint_new(&cfg, err, err_size);
 	if (!p->endpoints[i])
 		return -errno;
-	if (c->guest_agent) {
-		p->agents[i] = guest_agent_new(p->loop, p->endpoints[i], c->spec.id, err,
-					       err_size);
-		if (!p->agents[i])
-			return -EINVAL;
+	if (p->agents[i]) {
+		int r = guest_agent_serve(p->agents[i], p->endpoints[i], err, err_size);
+
+		if (r < 0)
+			return r;
 	}
 	if (c->ctl)
 		return vp_endpoint_add_ctl(p->endpoints[i], c->ctl, p->set.gid, err,
@@ -203,10 +205,27 @@ static void tear_down(struct program *p)
 		daemon_pidfile_remove(p->set.pidfile, p->pid_fd);
 }
 
+/* First of all: what they fork shall hold no descriptor of ours. */
+static int make_agents(struct program *p, char *err, size_t err_size)
+{
+	for (size_t i = 0; i < p->set.nchannels; i++) {
+		const struct channel_setting *c = &p->set.channels[i];
+
+		if (!c->guest_agent)
+			continue;
+		p->agents[i] = guest_agent_new(c->spec.id, err, err_size);
+		if (!p->agents[i])
+			return -EINVAL;
+	}
+	return 0;
+}
+
 static int start(struct program *p, char *err, size_t err_size)
 {
-	int r = 0;
+	int r = make_agents(p, err, err_size);
 
+	if (r < 0)
+		return r;
 	snprintf(err, err_size, "the event loop cannot be made");
 	if (p->set.pidfile)
 		r = make_pidfile(p, err, err_size);
@@ -215,6 +234,96 @@ static int start(struct program *p, char *err, size_t err_size)
 	if (r == 0)
 		r = make_signals(p);
 	return r < 0 ? r : make_parts(p, err, err_size);
+}
+
+/* --- confinement --------------------------------------------------------- */
+
+static int seal_service(const struct vp_spec *spec, struct sandbox *sb)
+{
+	if (strcmp(spec->port, "-") == 0)
+		return sock_unix_seal(spec->addr);
+	sb->tcp = true;
+	return sock_tcp_seal(spec->addr, spec->port);
+}
+
+static int seal_channel(const struct channel_setting *c, struct sandbox *sb)
+{
+	int r = c->qmp ? sock_unix_seal(c->qmp) : 0;
+
+	sb->foreign |= c->qmp != NULL;
+	if (r == 0)
+		r = seal_add_path(SEAL_REMOVE, c->ctl);
+	if (r < 0)
+		return r;
+	switch (c->spec.method) {
+	case VP_UNIX_CONNECT:
+		sb->foreign = true;
+		return sock_unix_seal(c->spec.addr);
+	case VP_TCP_CONNECT:
+		return seal_service(&c->spec, sb);
+	case VP_UNIX_LISTEN:
+		return seal_add_path(SEAL_REMOVE, c->spec.addr);
+	case VP_PTY_OPEN:
+		sb->foreign = true;
+		return seal_add_path(SEAL_OPEN, c->spec.addr);
+	case VP_VIRTSERIAL_OPEN:
+	case VP_ISASERIAL_OPEN:
+		sb->devices = sb->foreign = true;
+		return 0;
+	case VP_TCP_LISTEN:
+	case VP_FD:
+		return 0;
+	}
+	return 0;
+}
+
+static bool log_is_file(const char *target)
+{
+	return target && strcmp(target, "stderr") != 0 && strcmp(target, "syslog") != 0;
+}
+
+/* All that this process will still have to reach when it is confined. */
+static int seal_all(const struct program *p, struct sandbox *sb)
+{
+	const struct settings *s = &p->set;
+	int r = seal_add_path(SEAL_REMOVE, s->pidfile);
+
+	if (r == 0 && log_is_file(s->log))
+		r = seal_add_path(SEAL_APPEND, s->log);
+	for (size_t i = 0; r == 0 && i < s->nchannels; i++) {
+		r = seal_channel(&s->channels[i], sb);
+		if (r == 0 && p->agents[i])
+			r = guest_agent_seal(p->agents[i]);
+	}
+	for (size_t i = 0; r == 0 && i < s->noforwards; i++)
+		if (strcmp(s->oforwards[i].port, "-") == 0)
+			r = seal_add_path(SEAL_REMOVE, s->oforwards[i].addr);
+	for (size_t i = 0; r == 0 && i < s->niforwards; i++)
+		r = seal_service(&s->iforwards[i], sb);
+	return r;
+}
+
+static int confine(const struct program *p)
+{
+	struct sandbox sb = { .tcp = false };
+	const char *why = "";
+	int r;
+
+	if (p->set.no_sandbox)
+		return 0;
+	r = seal_all(p, &sb);
+	if (r < 0)
+		log_warning("not confined: %s", strerror(-r));
+	if (r < 0)
+		return 0;
+	r = sandbox_enter(&sb, &why);
+	if (r == -ENOTSUP) {
+		log_info("not confined: %s", why);
+		return 0;
+	}
+	if (r < 0)
+		log_error("confinement: %s: %s", why, strerror(-r));
+	return r;
 }
 
 static int run(struct program *p)
@@ -233,7 +342,9 @@ static int run(struct program *p)
 		log_error("%s", err);
 	} else {
 		daemon_ready();
-		r = loop_run(p->loop);
+		r = confine(p);
+		if (r == 0)
+			r = loop_run(p->loop);
 	}
 	tear_down(p);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -149,6 +149,7 @@ TEXT_SETTER(pidfile, s->pidfile)
 TEXT_SETTER(status, s->status)
 FLAG_SETTER(json, s->json)
 FLAG_SETTER(daemon, s->daemon)
+FLAG_SETTER(no_sandbox, s->no_sandbox)
 FLAG_SETTER(verbose, s->verbose)
 
 static int set_nothing(void *ctx, const char *value, char *err, size_t err_size)
@@ -173,6 +174,7 @@ static const struct option_row rows[] = {
 	{ 0, "log", "TARGET", "stderr, syslog or a file", set_log },
 	{ 0, "pidfile", "PATH", "write the process id there", set_pidfile },
 	{ 0, "daemon", NULL, "run in the background", set_daemon },
+	{ 0, "no-sandbox", NULL, "do without confinement", set_no_sandbox },
 	{ 0, "status", "CTL", "ask a running virtproxy and exit", set_status },
 	{ 0, "json", NULL, "with --status: as a JSON object", set_json },
 	{ 'v', "verbose", NULL, "log more", set_verbose },

@@ -39,6 +39,7 @@ struct settings {
 	const char *status; /* --status: the control socket to ask */
 	bool json;
 	bool daemon;
+	bool no_sandbox;
 	bool verbose;
 	gid_t gid; /* (gid_t)-1 = sockets are the user's alone */
 };

@@ -34,6 +34,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "common/seal.h"
 #include "common/sock.h"
 #include "common/str.h"
 
@@ -141,8 +142,8 @@ static uint64_t read_overruns(const char *name)
 
 static int tty_open_raw(struct vp_transport *t, bool exclusive)
 {
-	CLEANUP_CLOSE int fd = open(t->spec->addr, O_RDWR | O_NOCTTY | O_NONBLOCK |
-							   O_CLOEXEC);
+	CLEANUP_CLOSE int fd = open(seal_path(t->spec->addr),
+				    O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	int r;
 
 	if (fd < 0)

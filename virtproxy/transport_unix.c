@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "common/seal.h"
 #include "common/sock.h"
 
 #define SOCKET_WRITE_MAX 65536
@@ -45,7 +46,7 @@ static void listen_done(struct vp_transport *t)
 {
 	/* The channel's lock is held, so the name is still ours. */
 	if (t->listen_fd >= 0)
-		unlink(t->spec->addr);
+		unlink(seal_path(t->spec->addr));
 	vp_transport_close_listener(t);
 }
 

@@ -83,6 +83,8 @@ def _():
     os.kill(before["pid"], signal.SIGKILL)
     down = hostd.wait_event("agent-down", last)
     assert down["guest"] == "one" and "signal 9" in down["data"]["reason"], down
+    died = hostd.wait_event("proxy-died", last)
+    assert died["guest"] == "one" and "signal 9" in died["data"]["reason"], died
     hostd.wait_event("agent-up", down["seq"])
     after = hostd.wait_state("one", "connected")
     assert after["pid"] != before["pid"] and after["restarts"] == 1, after
@@ -100,6 +102,8 @@ def _():
         assert pauses[:4] == ["0.1 s", "0.2 s", "0.4 s", "0.8 s"], pauses
         facts = bad.facts("bad")
         assert facts["state"] == "absent" and facts["restarts"] >= 4, facts
+        died = [e["data"]["reason"] for e in bad.events() if e["event"] == "proxy-died"]
+        assert len(died) >= 4 and all(r == "exited with 1" for r in died), died
     finally:
         bad.close()
 
@@ -111,6 +115,8 @@ def _():
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: gone(pid), 40, "the hung virtproxy to be killed", 0.1)
     assert "does not answer" in hostd.log()
+    died = hostd.wait_event("proxy-died", last)
+    assert died["guest"] == "two" and "did not answer" in died["data"]["reason"], died
     hostd.wait_state("two", "connected")
     wait_until(lambda: any(e["guest"] == "two" and e["event"] == "agent-up"
                            for e in hostd.events(last)), 10, "its agent to be asked again")

@@ -14,7 +14,7 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from vatest import (SRC, Process, Suite, connect_unix, need, program, run, tmpdir,
+from vatest import (SRC, Process, Skip, Suite, connect_unix, need, program, run, sanitized, tmpdir,
                     wait_for_socket, wait_until, xmlrpc_proxy)
 from vatest.proxy import PROXY, Ctl, Pair, Proxy, PtyPair, Server, echo, environment, read_all
 
@@ -73,6 +73,15 @@ def fails(args, *texts, status=2):
     return r
 
 
+def agents(proxy):
+    """The agents that -g runs: children of the process that starts them."""
+    found = []
+    for starter in proxy.children():
+        with open("/proc/%d/task/%d/children" % (starter, starter)) as f:
+            found += [int(p) for p in f.read().split()]
+    return found
+
+
 @suite.case("the two command lines of the cover letter, as typed, with qemu-vp")
 def _():
     # The directory stands for the letter's /tmp and /dev/virtio-ports; the port is
@@ -87,18 +96,44 @@ def _():
         wait_for_socket(client, alive=host.check_alive).close()
         reply = ask_patiently(client, b"hello")
         assert reply.endswith(b": hello\n"), reply
-        child = guest.children()
+        child = agents(guest)
         assert len(child) == 1 and reply.startswith(b"agent %d" % child[0]), (child, reply)
         # An agent that dies is started again.
         assert ask(client, b"die") == b""
         reply = ask_patiently(client, b"again")
         assert reply.endswith(b": again\n") and not reply.startswith(b"agent %d:" % child[0])
-        child = guest.children()
+        child = agents(guest)
         assert host.stop() == 0 and guest.stop() == 0
         wait_until(lambda: not os.path.exists("/proc/%d" % child[0]), 5, "the agent's end")
         left = os.listdir(os.path.join(environment()["VA_RUNTIME_DIR"]))
         assert left == ["locks"], left
     ptys.close()
+
+
+def confinement(pid):
+    """NoNewPrivs, Seccomp and CapEff of a process."""
+    with open("/proc/%d/status" % pid) as f:
+        rows = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+    return rows["NoNewPrivs"], rows["Seccomp"], int(rows["CapEff"], 16)
+
+
+@suite.case("virtproxy is confined, also with -g, unless told not to be")
+def _():
+    if sanitized() and sanitized() != "undefined":
+        raise Skip("not in a build with sanitizers")
+    d = tempfile.mkdtemp(dir=tmpdir())
+    env = dict(environment(), PATH=fake_agent_path() + ":" + os.environ["PATH"])
+    with Proxy("-c", "unix-connect:%s/x:-" % d) as p, \
+            Proxy("-c", "unix-connect:%s/y:-" % d, "--no-sandbox") as free, \
+            Proxy("-c", "unix-listen:%s/z:-" % d, "-g", env=env) as guest:
+        for proxy in (p, free, guest):
+            wait_until(proxy.try_status, 10, "its control socket")
+        wait_until(lambda: agents(guest), 10, "the agent")
+        # The control socket answers from the loop, which runs confined.
+        for proxy in (p, guest):
+            privs, seccomp, caps = confinement(proxy.pid)
+            assert (privs, seccomp) == ("1", "2") and caps & ~2 == 0, (privs, seccomp, caps)
+        assert confinement(free.pid)[1] == "0" == confinement(agents(guest)[0])[1]
 
 
 @suite.case("-g runs the real agent: a call through two qemu-vp")
