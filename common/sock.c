@@ -258,6 +258,14 @@ int sock_pair(int type, int fds[2])
 		       -errno : 0;
 }
 
+void sock_set_room(int fd, size_t bytes)
+{
+	int size = (int)bytes;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 union fd_control {
 	char raw[CMSG_SPACE(sizeof(int) * SOCK_FDS_MAX)];
 	struct cmsghdr align;

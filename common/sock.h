@@ -90,6 +90,11 @@ int sock_accept(int listen_fd);
 
 int sock_pair(int type, int fds[2]);
 
+/* Lets about that many bytes stand in fd's send buffer: as root whatever is
+ * asked for, else up to the system's limit.  More bytes at a time are fewer
+ * changes between the process that writes and the one that reads. */
+void sock_set_room(int fd, size_t bytes);
+
 /*
  * One message with up to 4 descriptors.  Send: 0 or a negative errno, fds stay
  * the caller's.  Receive: the length (0 at the end), or a negative errno; *nfds

@@ -30,19 +30,12 @@ void ipc_msg_done(struct ipc_msg *m)
 
 int ipc_pair(int fds[2])
 {
-	/* A packet is charged with its bookkeeping: twice its size is safe. */
-	int size = (int)(2 * IPC_MAX);
 	int r = sock_pair(SOCK_SEQPACKET, fds);
 
-	if (r < 0)
-		return r;
-	/* Forced where allowed (root); else what the limit gives. */
-	for (int i = 0; i < 2; i++)
-		if (setsockopt(fds[i], SOL_SOCKET, SO_SNDBUFFORCE, &size,
-			       sizeof(size)) < 0)
-			(void)setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &size,
-					 sizeof(size));
-	return 0;
+	/* A packet is charged with its bookkeeping: twice its size is safe. */
+	for (int i = 0; r == 0 && i < 2; i++)
+		sock_set_room(fds[i], 2 * IPC_MAX);
+	return r;
 }
 
 int ipc_send(int fd, enum ipc_type type, const struct buf *body,

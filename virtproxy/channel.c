@@ -167,28 +167,47 @@ void channel_on_open_timer(void *arg)
 	endpoint_pump(ep);
 }
 
-/* Reads what there is; false when the channel was lost or left. */
-static bool read_channel(struct vp_endpoint *ep)
+/*
+ * Fills ep->rx from the channel: a virtio port gives no more than 4 KiB a read(),
+ * and frames that lie whole in what the mux is given are not copied.  The bytes;
+ * *end is what the last read() said instead of bytes, 0 when rx is full.
+ */
+static size_t fill_rx(struct vp_endpoint *ep, ssize_t *end)
 {
 	struct vp_transport *t = &ep->transport;
 	size_t got = 0;
-	ssize_t n = 0;
+	ssize_t n = 1;
 
-	while (ep->state == CHANNEL_UP && got < RX_PER_TURN) {
-		n = t->ops->read(t, ep->rx, VP_RX_SIZE);
-		if (n <= 0)
-			break;
+	while (n > 0 && got < VP_RX_SIZE) {
+		n = t->ops->read(t, ep->rx + got, VP_RX_SIZE - got);
+		if (n > 0)
+			got += (size_t)n;
+	}
+	*end = n > 0 ? 0 : n;
+	return got;
+}
+
+/* Reads what there is; false when the channel was lost or left. */
+static bool read_channel(struct vp_endpoint *ep)
+{
+	size_t got = 0, n = 1;
+	ssize_t end = 0;
+
+	while (ep->state == CHANNEL_UP && n && end == 0 && got < RX_PER_TURN) {
+		n = fill_rx(ep, &end);
 		/* After goodbye the peer's HELLO would begin a session that ends
 		 * with this process. */
-		if (!ep->goodbye)
-			vp_mux_input(ep->mux, ep->rx, (size_t)n, clock_now());
-		got += (size_t)n;
+		if (n && !ep->goodbye)
+			vp_mux_input(ep->mux, ep->rx, n, clock_now());
+		got += n;
 	}
-	if (n == -ENOTCONN)
+	if (ep->state != CHANNEL_UP)
+		return false;
+	if (end == -ENOTCONN)
 		channel_absent(ep);
-	else if (n < 0 && n != -EAGAIN)
-		channel_lost(ep, n == -ECONNRESET ? "closed by the other side" :
-						    strerror((int)-n));
+	else if (end < 0 && end != -EAGAIN)
+		channel_lost(ep, end == -ECONNRESET ? "closed by the other side" :
+						      strerror((int)-end));
 	return ep->state == CHANNEL_UP;
 }
 

@@ -174,6 +174,7 @@ static int hand_over(struct vp_endpoint *ep, struct vp_iforward *f,
 		explain(why, f, -ENOMEM);
 		return VP_RESET_REFUSED;
 	}
+	sock_set_room(fds[1], VP_LOCAL_ROOM);
 	in.fd = fds[1];
 	r = f->fn(f->arg, &in);
 	if (r < 0) {

@@ -19,7 +19,7 @@
 #include "virtproxy/virtproxy.h"
 
 #define VP_REFUSED_KEPT 16u
-#define VP_RX_SIZE 65536u
+#define VP_RX_SIZE 262144u
 #define VP_OPEN_DELAY_MIN UINT64_C(100000000) /* ns; doubled each time */
 #define VP_REATTACH_MIN UINT64_C(3000000000)
 

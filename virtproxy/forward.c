@@ -30,6 +30,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/sock.h"
 
 static struct log_limit stream_limit = LOG_LIMIT_INIT;
 
@@ -170,6 +171,7 @@ void conn_start(struct vp_conn *c)
 
 	/* Fails on a unix socket, where it is not needed. */
 	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	sock_set_room(c->fd, VP_LOCAL_ROOM);
 	c->dialing = false;
 	log_start(c);
 	loop_fd_set(c->src, LOOP_READ);

@@ -9,6 +9,10 @@
 
 #include "virtproxy/endpoint.h"
 
+/* Bytes that may stand between a local side and us, each way: half a link window,
+ * so that the two processes change places a few times a megabyte. */
+#define VP_LOCAL_ROOM (512u << 10)
+
 /* One local connection and its stream. */
 struct vp_conn {
 	struct vp_endpoint *ep;

@@ -57,15 +57,15 @@ enum vp_type {
 #define VP_SERIAL_PAYLOAD 512u
 #define VP_RAW_HEAD 52u
 #define VP_RAW_TRAILER 4u
-/* So that two frames fit one 32 KiB write of the guest's driver. */
-#define VP_RAW_PAYLOAD (16384u - VP_RAW_HEAD - VP_RAW_TRAILER)
+/* So that a frame is one 32 KiB write of the guest's driver. */
+#define VP_RAW_PAYLOAD (32768u - VP_RAW_HEAD - VP_RAW_TRAILER)
 #define VP_RAW_SUMMED 64u /* payload bytes under the head CRC */
 /* The part of a raw header that the chain covers. */
 #define VP_RAW_CHAINED_AT 20u
 #define VP_RAW_CHAINED_LEN 28u
 
 /* A raw frame that gets no byte for this long, or is not whole after that long,
- * was cut: hundreds of times what the slowest guest needs for 16 KiB. */
+ * was cut: hundreds of times what the slowest guest needs for 32 KiB. */
 #define VP_CUT_SILENCE (UINT64_C(250) * 1000000) /* ns */
 #define VP_CUT_AFTER (UINT64_C(1000) * 1000000)	 /* ns */
 

@@ -74,6 +74,9 @@ const struct vp_params *vp_params_of(enum vp_channel channel);
 #define VP_BULK_STEP 128u /* bytes a pushed frame: a frame per window */
 #define VP_BULK_TARGET (15 * NSEC_PER_MSEC) /* push to ack: a call waits that
 					      * long behind a file */
+/* On virtio-serial the host's bulk under way: what the guest's ring holds.  More
+ * would stand in front of it, where nothing can overtake it. */
+#define VP_HOST_BULK 524288u /* bytes */
 /* Encoded ahead of the channel on a serial line, so that what becomes urgent
  * does not wait behind it: 7 ms at 300 KB/s. */
 #define VP_SERIAL_BURST 2048u /* bytes */

@@ -33,6 +33,13 @@ static bool bulk_ok(const struct vp_link *l)
 	return l->in_flight < l->bulk_window;
 }
 
+static uint32_t bulk_start(const struct vp_link *l)
+{
+	if (l->channel == VP_CHANNEL_SERIAL)
+		return VP_BULK_START;
+	return l->role == VP_HOST ? VP_HOST_BULK : UINT32_MAX;
+}
+
 int vp_link_tx_start(struct vp_link *l)
 {
 	/* What wrapping wastes is less than one slot worth having. */
@@ -50,9 +57,7 @@ int vp_link_tx_start(struct vp_link *l)
 	l->released = l->una = l->ptr = l->sent = l->nxt = l->start_seq;
 	l->chain_out = l->keys.epoch;
 	l->in_flight = l->since_push = 0;
-	l->bulk_window = l->channel == VP_CHANNEL_SERIAL ?
-				 vp_min_u32(VP_BULK_START, l->agreed.window) :
-				 l->agreed.window;
+	l->bulk_window = vp_min_u32(bulk_start(l), l->agreed.window);
 	return 0;
 }
 

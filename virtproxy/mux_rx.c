@@ -30,6 +30,13 @@ static void grow_window(struct vp_stream *s)
 	s->rx_window += by;
 }
 
+/* Credit goes back when less than this is left; earlier where an ack goes out
+ * anyway, so that one frame does for both. */
+static uint32_t credit_mark(const struct vp_stream *s)
+{
+	return s->mux->link.ack_due ? s->rx_window / 4 * 3 : s->rx_window / 2;
+}
+
 /* The local side took n bytes (as counted on the wire). */
 static void consumed(struct vp_stream *s, size_t n)
 {
@@ -40,7 +47,7 @@ static void consumed(struct vp_stream *s, size_t n)
 	left = s->rx_max - s->rx_used;
 	if (!n || s->fin_in || s->credit_due)
 		return;
-	if (left > s->rx_window / 2 && s->rx_max != s->rx_off)
+	if (left > credit_mark(s) && s->rx_max != s->rx_off)
 		return;
 	if (s->rx_used == s->rx_off)
 		grow_window(s);

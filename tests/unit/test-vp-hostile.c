@@ -14,6 +14,7 @@
 #include "tests/lib/peer.h"
 #include "tests/lib/sim_arena.h"
 #include "tests/lib/unit.h"
+#include "virtproxy/link.h"
 
 #define SEC UINT64_C(1000000000)
 #define MIB (1u << 20)
@@ -133,7 +134,7 @@ TEST(a_flood_of_bytes_is_bounded_by_credit)
 		for (uint32_t i = 0; i < 300; i++)
 			peer_sequenced(&p, VP_T_DATA, 0, 2 * i + 1, full,
 				       sizeof(full));
-	/* 64 streams of 16 KiB, rounded up by the arena and the buffer. */
+	/* 64 streams of 32 KiB, rounded up by the arena and the buffer. */
 	CHECK(sim_arena_used() - before < 5 * MIB);
 	peer_done(&p);
 }
@@ -142,13 +143,14 @@ TEST(a_flood_of_bytes_is_bounded_by_credit)
 TEST(grown_credit_is_bounded_by_the_pool)
 {
 	static uint8_t part[8192];
+	const struct vp_params *v = vp_params_of(VP_CHANNEL_VIRTIO);
 	uint64_t granted = 0;
 	uint32_t limit[64];
 
 	connected(VP_CHANNEL_VIRTIO, NULL);
 	for (uint32_t i = 0; i < 64; i++) {
 		peer_open(&p, 2 * i + 1, "s");
-		limit[i] = 16384;
+		limit[i] = v->credit;
 	}
 	for (uint32_t k = 0; k < 80; k++) {
 		for (uint32_t i = 0; i < 64; i++)
@@ -167,8 +169,8 @@ TEST(grown_credit_is_bounded_by_the_pool)
 	}
 	for (uint32_t i = 0; i < 64; i++)
 		granted += limit[i] - 80 * sizeof(part);
-	CHECK(granted > 2 * MIB);
-	CHECK(granted <= 64 * 16384 + 4 * MIB);
+	CHECK(granted > v->credit_pool / 2);
+	CHECK(granted <= 64 * v->credit + v->credit_pool);
 	CHECK_INT(p.downs, 0);
 	peer_done(&p);
 }
