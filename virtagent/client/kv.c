@@ -115,8 +115,8 @@ void kv_close(struct kv *kv)
 		rpc_free(kv->r);
 }
 
-int kv_call(struct kv *kv, const char *what, struct va_value *params, bool loud,
-	    struct va_value **ret)
+int kv_call(struct kv *kv, const char *what, unsigned flags,
+	    struct va_value *params, bool loud, struct va_value **ret)
 {
 	struct va_value *all = va_array();
 	char method[64];
@@ -135,8 +135,8 @@ int kv_call(struct kv *kv, const char *what, struct va_value *params, bool loud,
 		out_error(NULL, method, "out of memory");
 		return VAC_ERROR;
 	}
-	return loud ? rpc_call(kv->r, method, RPC_IDEMPOTENT, all, ret) :
-		      rpc_try(kv->r, method, RPC_IDEMPOTENT, all, ret);
+	return loud ? rpc_call(kv->r, method, flags, all, ret) :
+		      rpc_try(kv->r, method, flags, all, ret);
 }
 
 int kv_need(const struct client *cl, const struct kv *kv, int min, int max)

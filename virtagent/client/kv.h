@@ -45,9 +45,9 @@ int kv_open(const struct client *cl, const struct kv_opts *o, int argc,
 	    char **argv, bool to_host, struct kv *ret);
 void kv_close(struct kv *kv);
 /* Calls host.kv.WHAT with the guest's name first, or guest.kv.WHAT.  Takes params
- * over; as rpc_call(), loud: the error goes to stderr. */
-int kv_call(struct kv *kv, const char *what, struct va_value *params, bool loud,
-	    struct va_value **ret);
+ * over; flags as rpc_call()'s, loud: the error goes to stderr. */
+int kv_call(struct kv *kv, const char *what, unsigned flags,
+	    struct va_value *params, bool loud, struct va_value **ret);
 /* At least min operands are left, at most max (-1 = any)?  Else VAC_USAGE. */
 int kv_need(const struct client *cl, const struct kv *kv, int min, int max);
 

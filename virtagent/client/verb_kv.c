@@ -104,7 +104,9 @@ static int finish_change(struct kv *kv, const char *what, struct va_value *keys,
 	if (o->sync && cl->timeout_given && cl->timeout_ns)
 		rpc_set_deadline(kv->r, clock_now() + cl->timeout_ns +
 						SYNC_SLACK_NS);
-	code = kv_call(kv, what, params, true, &v);
+	/* With a condition the second of two copies would find what the first
+	 * has done, and say no. */
+	code = kv_call(kv, what, o->rev_given ? 0 : RPC_IDEMPOTENT, params, true, &v);
 	if (code == VAC_ERROR && rpc_fault(kv->r) == VA_FAULT_ERRNO + EAGAIN)
 		return VAC_FALSE;
 	if (!code && cl->json)
@@ -209,7 +211,7 @@ static int run_get(struct client *cl, int argc, char **argv)
 	if (!code)
 		code = kv_need(cl, &kv, 1, 1);
 	if (!code)
-		code = kv_call(&kv, "get", rpc_params(kv.argv[0], NULL), true,
+		code = kv_call(&kv, "get", RPC_IDEMPOTENT, rpc_params(kv.argv[0], NULL), true,
 			       &v);
 	if (code)
 		return code;
@@ -235,7 +237,7 @@ static int run_exists(struct client *cl, int argc, char **argv)
 	if (!code)
 		code = kv_need(cl, &kv, 1, 1);
 	if (!code)
-		code = kv_call(&kv, "exists", rpc_params(kv.argv[0], NULL), true,
+		code = kv_call(&kv, "exists", RPC_IDEMPOTENT, rpc_params(kv.argv[0], NULL), true,
 			       &v);
 	if (code)
 		return code;
@@ -268,7 +270,7 @@ static int run_list(struct client *cl, int argc, char **argv)
 		CLEANUP_VALUE struct va_value *v = NULL;
 		const struct va_value *keys;
 
-		code = kv_call(&kv, "list",
+		code = kv_call(&kv, "list", RPC_IDEMPOTENT,
 			       rpc_params(kv.argc ? kv.argv[0] : "*", after,
 					  NULL), true, &v);
 		keys = va_member(v, "keys");

@@ -81,7 +81,7 @@ static int watch_once(struct watch *w, struct va_value **ret)
 	int code;
 
 	rpc_set_deadline(w->kv.r, clock_now() + WATCH_CALL_NS);
-	code = kv_call(&w->kv, "watch", watch_params(w), false, ret);
+	code = kv_call(&w->kv, "watch", RPC_IDEMPOTENT, watch_params(w), false, ret);
 	if (interrupt_seen())
 		return interrupt_status();
 	if (!code) {
@@ -216,7 +216,7 @@ static int run_export(struct client *cl, int argc, char **argv)
 
 		if (va_append(params, va_int(since)))
 			va_value_free(take_ptr(params));
-		code = kv_call(&kv, "export", params, true, &v);
+		code = kv_call(&kv, "export", RPC_IDEMPOTENT, params, true, &v);
 		keys = va_member(v, "keys");
 		for (size_t i = 0; !code && i < va_count(keys); i++) {
 			struct client plain = *cl;
@@ -252,7 +252,7 @@ static int send_batch(struct kv *kv, struct batch *b)
 	if (va_append(params, take_ptr(b->keys)))
 		va_value_free(take_ptr(params));
 	b->bytes = 0;
-	return kv_call(kv, "import", params, true, &v);
+	return kv_call(kv, "import", RPC_IDEMPOTENT, params, true, &v);
 }
 
 static int import_line(struct kv *kv, struct batch *b, const char *line,

@@ -275,7 +275,6 @@ static const struct va_method rows[] = {
 		       "has them), timeout (seconds of that, 10), if_revision "
 		       "(the host's revision of each key; 0 = absent, or not "
 		       "sent yet).  Refused to the host, which has host.kv.set.",
-		.flags = VA_M_IDEMPOTENT,
 	},
 	{
 		.name = "guest.kv.unset",
@@ -286,7 +285,6 @@ static const struct va_method rows[] = {
 		.help = "A program of the guest removes guest.* keys.",
 		.doc = "KEYS is an array of names; one that is not there is no "
 		       "error.  OPTIONS as in guest.kv.set.",
-		.flags = VA_M_IDEMPOTENT,
 	},
 	{
 		.name = "guest.kv.get",

@@ -191,7 +191,6 @@ static const struct va_method methods[] = {
 		       "is not kept again.  Returns the event's number on this "
 		       "host, after it is on disk.  At most 50 a second (bursts "
 		       "of 200): fault -509, to be sent again later.",
-		.flags = VA_M_IDEMPOTENT,
 	},
 	{
 		.name = "host.events",

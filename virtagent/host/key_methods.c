@@ -487,7 +487,6 @@ static const struct va_method methods[] = {
 		       "the virtual machine that the keys are of), revisions (a "
 		       "struct of names and the revisions that guest.* keys had "
 		       "on another host).",
-		.flags = VA_M_IDEMPOTENT,
 	},
 	{
 		.name = "host.kv.unset",
@@ -499,7 +498,6 @@ static const struct va_method methods[] = {
 		.doc = "KEYS is an array of names; one that is not there is no "
 		       "error.  OPTIONS: if_revision, sync, timeout as in "
 		       "host.kv.set.  Returns a struct: revision, changed.",
-		.flags = VA_M_IDEMPOTENT,
 	},
 	{
 		.name = "host.kv.get",
