@@ -1,57 +1,82 @@
 #!/usr/bin/python3
-# time-limit: 900
-# test_faults_migrate.py - live migration to a second QEMU under load: the new host
-# attached before and after the switch, the old one listening on (V14, V17).
+# time-limit: 3000
+# test_faults_migrate.py - live migration to a second QEMU: the new host attached before
+# and after the switch, idle and under load, with and without a QMP socket for virtproxy;
+# the old one goes on listening (V14, V17).
 # What must hold after each is in tests/lib/vatest/faults.py.
 #
 # SPDX-License-Identifier: MIT
+import threading
 import time
 
-from vatest import Guest, Suite
-from vatest.faults import GUEST_BOOT, Rig, guest_files
+from vatest import wait_until
+from vatest.faults import Rig
 
-suite = Suite()
-guest = Guest(name="faults", files=guest_files(), boot=GUEST_BOOT)
-suite.cleanups.append(lambda: rig.guest.close())
-suite.on_failure.append(lambda: rig.guest.report())
-rig = Rig(suite, guest)
+rig = Rig(monitors=2)
+closing = []            # timers that end what the last migration left behind
 
 
-@suite.case("the load runs on both channels")
-def _():
-    rig.begin()
+def close_later(things):
+    def close():
+        for t in things:
+            t.close()
+    closing.append(threading.Timer(1.5, close))
+    closing[-1].start()
 
 
-def move(links, early):
-    """Migrates; each link's virtproxy is a new one on the new QEMU's socket.  early:
-    it is attached before the guest runs there."""
+def attach(links, guest, qmp):
+    """A new virtproxy per link on the guest's socket, with a monitor of its own."""
+    return {k: link.start(getattr(guest, k),
+                          ("--qmp", guest.monitors[list(rig.links).index(k)]) if qmp else ())
+            for k, link in links.items()}
+
+
+def prepare(links, qmp):
+    """Before the fault: the old host has QMP sockets, or has not."""
+    while closing:
+        closing.pop().join()
+    for k, link in links.items():
+        if ("--qmp" in link.proxy.argv) != qmp:
+            link.proxy.close()
+            link.proxy = attach({k: link}, rig.guest, qmp)[k]
+            link.proxy.wait_agent(30)
+            link.proxy.process.wait_log("channel up")
+    if qmp:
+        wait_until(lambda: all(link.status()["qmp"] == "connected" for link in links.values()),
+                   10, "QMP")
+
+
+def move(links, early, qmp):
+    """Migrates; early: the new host is attached before the guest runs there."""
+    prepare(links, qmp)
     old, olds = rig.guest, {k: link.proxy for k, link in links.items()}
     new = old.destination()
-
-    def attach():
-        return {k: link.start(getattr(new, k)) for k, link in links.items()}
-    fresh = attach() if early else None
+    fresh = attach(links, new, qmp) if early else None
     old.migrate_to(new)
     rig.guest = new
+    over = time.monotonic()
     if not early:
         time.sleep(1.5)                 # the guest writes, and nobody takes it
-        fresh = attach()
-    over = time.monotonic()
+        fresh = attach(links, new, qmp)
+        over = time.monotonic()
     for k, link in links.items():
         link.proxy = fresh[k]
     # The old ones drain what the old QEMU still hands out, for a while.
-    time.sleep(1)
-    for p in olds.values():
-        p.close()
-    old.close()
+    close_later([*olds.values(), old])
     return over
 
 
-for early in (True, False):
-    @suite.case("migrated, the new host attached %s the switch" % ("before" if early else "after"))
-    def _(early=early):
-        rig.fault("live migration, host attached %s (V14, V17)" % ("before" if early else "after"),
-                  lambda links, _n: move(links, early), rewinds=True)
+for qmp in (False, True):
+    for early in (True, False):
+        for load in (True, False):
+            @rig.row("migration%s, host attached %s%s" % (
+                "" if load else " idle", "before" if early else "after",
+                ", QMP" if qmp else ""),
+                "to a second QEMU; virtproxy on its socket %s%s" % (
+                    "before the switch" if early else "1.5 s after the switch",
+                    "; virtproxies have QMP sockets" if qmp else ""), load=load)
+            def _(links, _n, early=early, qmp=qmp):
+                return move(links, early, qmp)
 
 
-suite.main()
+rig.main()

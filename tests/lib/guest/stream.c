@@ -1,5 +1,5 @@
 /*
- * stream.c - inside a test guest: checked streams to an echo, for ever
+ * stream.c - inside a test guest: checked streams to an echo, while /run/go exists
  *
  *	stream PATH RECORDS PAUSE-US
  *
@@ -166,7 +166,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: stream PATH RECORDS PAUSE-US\n");
 		return 2;
 	}
-	for (;;) {
+	while (access("/run/go", F_OK) == 0) {
 		int fd = dial(argv[1]);
 		struct run r = { .id = now(), .total = strtoull(argv[2], NULL, 10),
 				 .pause = (unsigned)strtoul(argv[3], NULL, 10) };
@@ -177,4 +177,5 @@ int main(int argc, char **argv)
 		}
 		usleep(50000);
 	}
+	return 0;
 }

@@ -1,14 +1,16 @@
-"""Faults under load: what the load does, and what must hold afterwards.
+"""Faults under load: how they are injected, and what must hold afterwards.
 
-  rig = Rig(suite, guest)
-  rig.fault("virtproxy killed", lambda kind, n: ..., rounds=3)
+  rig = Rig(reboot=True)                # the guest's options
 
-The load runs on each channel, all of it at once: GETs of a known file, PUTs that
-are checked by reading them back, calls that count their executions in a file of
-the guest, pings, and streams that the guest opens to an echo on the host, whose
-records say when and by whom they were made (tests/lib/guest/stream.c).
+  @rig.row("virtproxy killed", "kill -9, started again")
+  def _(links, n):
+      ...                               # injects it on all the links, n = 0, 1, ...
 
-fault() injects one a few times and after each time wants, without any help:
+  rig.main()
+
+A row's function returns when the fault is over, or the time (monotonic) when it
+was.  Each is injected a few times while the load of load.py runs on all channels
+at once.  After each time, without any help, there must be
 
   service again within RECOVERY seconds of the fault's end
   every part of the load has done its work once more, begun after that
@@ -17,231 +19,46 @@ fault() injects one a few times and after each time wants, without any help:
   streams exact to the byte as far as they came, and either whole or cut
   descriptors and threads of virtproxy and agent as before, memory nearly so
 
-One JSON line per fault and channel is appended to $VA_FAULT_LOG, if set.
-VA_FAULTS_ROUNDS=N injects each N times (3); `make check-faults` is the long form.
+A guest that boots meanwhile is given its boot: such a row ends when the guest's
+userspace runs, that is when init has started the agent.
+
+VA_FAULTS_ROUNDS=N  each fault N times (3)      VA_FAULTS_STOP=S  stops of S seconds (5)
+VA_FAULTS_ONLY=RE   rows whose names match      VA_FAULTS_MIX=N   N faults drawn at random
+VA_FAULTS_SEED=N    the draw and the pauses     VA_FAULT_LOG=FILE a JSON line per result
 
 SPDX-License-Identifier: MIT
 """
-import hashlib
 import json
 import os
-import pathlib
 import random
 import re
-import socket
-import struct
+import sys
 import threading
 import time
+import traceback
 
-from . import image
-from .env import scale
+from .env import scale, tmpdir
+from .guest import Guest
 from .host import Proxy
-from .image import GUEST_SCRIPTS
-from .proxy import Ctl, Server
-from .rpc import http_request, xmlrpc_proxy
-from .wait import Timeout, connect_unix, wait_until
+from .load import Call, Echo, Get, KINDS, NAMED, Put, guest_options
+from .proxy import Ctl
+from .record import record
+from .rpc import xmlrpc_proxy
+from .tap import Suite
+from .wait import Timeout, wait_until
 
-KINDS = ("virtio", "serial")
 RECOVERY = 10.0         # seconds to service after a fault's end
 FINISH = 60.0           # seconds for each part of the load to get its turn again
-CALL_SECONDS = 12       # a call's own deadline
-RECORD = struct.Struct("=6Q2Q")
-MAGIC = 0x7661737472656d31
-MASK = (1 << 64) - 1
-# How much of everything: the serial line is shared by all parts of the load.
-SIZE = {"virtio": 300000, "serial": 16000}
-RECORDS = {"virtio": 1000, "serial": 150}
-PAUSE_US = {"virtio": 10000, "serial": 40000}
-STEP_PAUSE = 0.1        # between two steps of one part: the guest has one slow processor
-NAMED = (0, 10, 11, 124)
-SERVED = random.Random(4711).randbytes(max(SIZE.values()))
+COUNT_PORT = "0x5c0"    # tests/lib/guest/count.c
+MEMORY_SLACK = 4096     # KiB: what allocators keep
+CHUNK = 10              # rounds between two looks at counts and usage
 
-
-def rounds(short=3):
-    return int(os.environ.get("VA_FAULTS_ROUNDS") or short)
-
-
-def guest_files():
-    """What a guest needs for the load (Guest's files=)."""
-    def tool(name):
-        return pathlib.Path(image.tool(os.path.join(GUEST_SCRIPTS, name))), 0o755
-    return {"/va/stream": tool("stream.c"), "/va/hangup": tool("hangup.c"),
-            **{"/srv/data-" + k: SERVED[:SIZE[k]] for k in KINDS}}
-
-
-# The load starts with the guest, again at each boot.
-GUEST_BOOT = "".join(
-    "(while :; do /va/stream %s/host.sock %d %d >>/run/streams-%s; sleep 1; done) &\n"
-    % (d, RECORDS[k], PAUSE_US[k], k)
-    for k, d in (("virtio", "/run/virtagent"), ("serial", "/run/virtagent.1")))
-
-
-class Echo:
-    """The host's end of the guest's streams: checks each record, sends it back."""
-
-    def __init__(self, path):
-        self.complete = self.cut = 0
-        self.wrong = []
-        self.server = Server(self._one, path)
-
-    def _one(self, conn):
-        ident, number, last, have = None, 0, 0, b""
-        total = 0
-        while True:
-            try:
-                data = conn.recv(65536)
-            except OSError:
-                data = b""
-            if not data:
-                break
-            have += data
-            if ident is None and have[:4] in (b"POST", b"GET "):
-                # The agent itself calls its host, which this is not.
-                conn.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n"
-                             b"Connection: close\r\n\r\n")
-                return
-            whole = len(have) - len(have) % RECORD.size
-            for r in RECORD.iter_unpack(have[:whole]):
-                why = self._check(r, ident, number, last)
-                if why:
-                    self.wrong.append("record %d of stream %s: %s" % (number, ident, why))
-                    return
-                ident, total, last, number = r[1], r[3], r[4], number + 1
-            have = have[whole:]
-            try:
-                conn.sendall(data)
-            except OSError:
-                break
-        if number and number == total:
-            self.complete += 1
-        else:
-            self.cut += 1
-
-    @staticmethod
-    def _check(r, ident, number, last):
-        magic, rid, rnumber, total, when, crc, fill, inverse = r
-        want = ((magic ^ rid) * 31 + rnumber * 1000003 + total * 7919 + when) & MASK
-        if magic != MAGIC or crc != want or fill != when * 0x9e3779b97f4a7c15 & MASK \
-                or inverse != fill ^ MASK:
-            return "changed"
-        if ident is not None and rid != ident:
-            return "of another stream, %d" % rid
-        if rnumber != number:
-            return "numbered %d" % rnumber
-        if when < last:
-            return "of another time of the guest"
-        return None
-
-
-class Part:
-    """One part of the load: step() again and again until told to pause."""
-
-    def __init__(self, link):
-        self.link, self.kind = link, link.kind
-        self.done = self.cut = 0        # steps that came to their end, and not
-        self.wrong = []
-        self.began = 0.0                # the running step's begin; 0 = none
-        self.last_done = 0.0            # begin of the last step that succeeded
-        self.go = threading.Event()
-        self.idle = threading.Event()
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self):
-        while True:
-            if not self.go.is_set():
-                self.idle.set()
-                self.go.wait()
-            self.idle.clear()
-            self.began = time.monotonic()
-            try:
-                good = self.step()
-            except Exception as e:      # a part that dies would hide everything
-                self.wrong.append("%s: %r" % (type(self).__name__, e))
-                good = False
-            if good:
-                self.done += 1
-                self.last_done = self.began
-            else:
-                self.cut += 1
-            time.sleep(STEP_PAUSE)
-
-
-class Get(Part):
-    """GET over a bare socket: what came before an end must be the file's."""
-
-    def step(self):
-        want = SERVED[:SIZE[self.kind]]
-        try:
-            with connect_unix(self.link.proxy.rpc, 60) as s:
-                s.sendall(("GET /file?path=/srv/data-%s HTTP/1.1\r\nHost: g\r\n"
-                           "Connection: close\r\n\r\n" % self.kind).encode())
-                data = b""
-                while True:
-                    piece = s.recv(1 << 18)
-                    if not piece:
-                        break
-                    data += piece
-        except OSError:
-            return False
-        head, _, body = data.partition(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 200"):
-            return False
-        if not want.startswith(body):
-            self.wrong.append("GET: %d bytes that are not the file's" % len(body))
-        return body == want
-
-
-class Put(Part):
-    """PUT of new bytes, then the guest's checksum of what it has."""
-
-    def step(self):
-        body = os.urandom(SIZE[self.kind] // 2)
-        path = "/srv/put-%s" % self.kind
-        try:
-            status, _, _ = http_request(self.link.proxy.rpc, "PUT", "/file?path=" + path, body,
-                                        timeout=60)
-            if status != 200:
-                return False
-            got = xmlrpc_proxy(self.link.proxy.rpc, 60).guest.checksum(path)
-        except Exception:               # cut off, in one of many ways
-            return False
-        # A guest that went back in time has the file of then: a cut, not a change.
-        if got["sha256"] != hashlib.sha256(body).hexdigest():
-            if not self.link.rig.rewinds:
-                self.wrong.append("PUT: the file has %s bytes, not what was sent" % got["bytes"])
-            return False
-        return True
-
-
-class Call(Part):
-    """Calls that leave a line per execution in the guest."""
-
-    def __init__(self, link):
-        self.ended = {}                 # id -> (exit status, seconds)
-        self.number = 0
-        super().__init__(link)
-
-    def step(self):
-        self.number += 1
-        ident = "%s-%d" % (self.kind, self.number)
-        argv = json.dumps(["/bin/sh", "-c", "echo %s >>/run/count" % ident])
-        began = time.monotonic()
-        r = self.link.proxy.client("-t", str(CALL_SECONDS), "--json", "call", "guest.exec.run",
-                                   "json:" + argv, seconds=CALL_SECONDS + 20)
-        took = time.monotonic() - began
-        status = r.returncode
-        if status == 0:
-            # The program went with the spawner: the answer says so.
-            state = json.loads(r.stdout)["state"]
-            status = {"exited": 0, "lost": 11, "killed": 11}.get(state, 2)
-            if status == 2:
-                self.wrong.append("call %s: %s" % (ident, r.stdout))
-        self.ended[ident] = status, took
-        if r.returncode not in NAMED or (r.returncode and not r.stderr.strip()):
-            self.wrong.append("call %s: status %d, %r" % (ident, r.returncode, r.stderr))
-        if took > CALL_SECONDS + 3 * scale():
-            self.wrong.append("call %s: %.1f s, its deadline was %d" % (ident, took, CALL_SECONDS))
-        return status == 0
+ROUNDS = int(os.environ.get("VA_FAULTS_ROUNDS") or 3)
+STOP = float(os.environ.get("VA_FAULTS_STOP") or 5)
+ONLY = os.environ.get("VA_FAULTS_ONLY") or ""
+MIX = int(os.environ.get("VA_FAULTS_MIX") or 0)
+SEED = int(os.environ.get("VA_FAULTS_SEED") or random.SystemRandom().randrange(1 << 31))
+LONG = STOP >= 30
 
 
 class Link:
@@ -249,22 +66,23 @@ class Link:
 
     def __init__(self, rig, kind, channel):
         self.rig, self.kind = rig, kind
-        self.echo_path = os.path.join(rig.guest.dir, "echo-%s" % kind)
-        self.echo = Echo(self.echo_path)
-        self.proxy = self.start(channel)
+        self._attach(channel)
+        self.seen = set()               # lines of the guest's files
+        self.doubtful = set()           # calls of the guest that it may make twice
         self.parts = [Get(self), Put(self), Call(self)]
         self.call = self.parts[2]
 
+    def _attach(self, channel):
+        self.echo_path = os.path.join(tmpdir(), "echo-%s" % self.kind)
+        self.echo = Echo(self.echo_path)
+        self.proxy = self.start(channel)
+
     def start(self, channel, args=()):
         p = Proxy(channel, ["-i", "virtagent-host:%s:-" % self.echo_path, *args],
-                  name="virtproxy-" + self.kind)
-        self._ctl(p)
-        return p
-
-    def _ctl(self, p):
-        p.process.kill()
+                  name="virtproxy-" + self.kind, start=False)
         p.argv += ["--ctl", os.path.join(p.dir, "ctl.sock"), "--name", self.kind]
         p.restart()
+        return p
 
     def command(self, line):
         c = Ctl(os.path.join(self.proxy.dir, "ctl.sock"))
@@ -320,7 +138,7 @@ class Link:
     def usage(self):
         """Descriptors, threads and memory (KiB) of virtproxy and agent."""
         pid = self.proxy.process.pid
-        u = {"virtproxy": _usage(pid)}
+        u = {"virtproxy": usage_of(pid)}
         pids = self.pids()
         script = "".join(
             "echo %s $(ls /proc/%d/fd | wc -l) "
@@ -334,7 +152,8 @@ class Link:
         return u
 
 
-def _usage(pid):
+def usage_of(pid):
+    """Descriptors, threads and memory (KiB) of a process of this machine."""
     with open("/proc/%d/status" % pid) as f:
         text = f.read()
     return (len(os.listdir("/proc/%d/fd" % pid)),
@@ -342,34 +161,115 @@ def _usage(pid):
             int(re.search(r"VmRSS:\s*(\d+)", text).group(1)))
 
 
-MEMORY_SLACK = 4096     # KiB: what allocators keep
+class Row:
+    def __init__(self, name, how, inject, kinds, rewinds, boots, load):
+        self.name, self.how, self.inject, self.kinds = name, how, inject, kinds
+        self.rewinds, self.boots, self.load = rewinds, boots, load
+
+
+class Results:
+    """What came of some rounds of one row: a line per channel, and what is wrong."""
+
+    def __init__(self, row, kinds):
+        self.row = row
+        self.lines = {k: {"fault": row.name, "how": row.how, "channel": k, "times": 0,
+                          "lost": 0, "duplicated": 0, "hung": 0, "other": 0, "recovery": []}
+                      for k in kinds}
+        self.problems = []
+
+    def wrong(self, kind, column, text):
+        """A column gets one more, of all channels if kind is None; on a channel that the
+        row is not about it is only said."""
+        self.problems.append("%s: %s" % (kind or "all", text))
+        for k, line in self.lines.items():
+            line[column] += kind in (None, k)
 
 
 class Rig:
-    def __init__(self, suite, guest, kinds=KINDS):
-        self.suite, self.guest = suite, guest
-        self.links = {}
+    link = Link
+    guest_load_options = {}
+
+    def __init__(self, kinds=KINDS, **options):
+        self.suite = Suite()
+        self.kinds, self.options = kinds, options
+        self.guest = None
+        self.links, self.baseline, self.rows = {}, {}, []
         self.rewinds = False
-        self.baseline = {}
-        for kind in kinds:
-            self.links[kind] = Link(self, kind, getattr(guest, kind))
-            suite.cleanups.append(lambda k=kind: self.links[k].proxy.close())
-            suite.on_failure.append(lambda k=kind: "virtproxy-%s:\n%s" % (
-                k, self.links[k].proxy.process.log()[-3000:]))
+        self.after = None               # a row's function may leave what to look at then
+        self.random = random.Random(SEED)
+        self.count_path = os.path.join(tmpdir(), "count")
+        self.count_from = 0
+
+    # --- the rows -------------------------------------------------------------
+
+    def row(self, name, how, kinds=None, rewinds=False, boots=False, load=True):
+        """rewinds: the guest goes back in time.  boots: it starts anew.  load: False =
+        nothing else goes on."""
+        def add(fn):
+            self.rows.append(Row(name, how, fn, kinds or self.kinds, rewinds, boots, load))
+            return fn
+        return add
+
+    def main(self):
+        self.rows = [r for r in self.rows if re.search(ONLY, r.name)]
+        if not self.rows:
+            print("1..0 # SKIP no row matches VA_FAULTS_ONLY")
+            sys.exit(0)
+        print("# VA_FAULTS_SEED=%d" % SEED)
+        self.suite.case("the load runs on all channels")(self.begin)
+        if MIX:
+            self.suite.case("%d faults in random order" % MIX)(self._mix)
+        else:
+            for row in self.rows:
+                self.suite.case(row.name)(lambda row=row: self._many(row))
+        self.suite.main()
+
+    def _many(self, row):
+        problems = []
+        for first in range(0, ROUNDS, CHUNK):
+            problems += self.rounds(row, range(first, min(ROUNDS, first + CHUNK)))
+        assert not problems, "\n".join([row.name + ":"] + problems)
+
+    def _mix(self):
+        problems = []
+        for n in range(MIX):
+            row = self.random.choice(self.rows)
+            found = self.rounds(row, (n,))
+            problems += [row.name + ": " + p for p in found]
+        assert not problems, "\n".join(problems)
+
+    # --- guest and load ---------------------------------------------------------
 
     def begin(self):
         """The service is there; what it takes without load is the baseline."""
+        options = dict(self.options)
+        for key, value in guest_options(self.kinds, **self.guest_load_options).items():
+            options[key] = {**value, **options.get(key, {})} if isinstance(value, dict) \
+                else value + options.get(key, "")
+        options["args"] = ("-chardev", "file,id=count,append=on,path=" + self.count_path,
+                           "-device", "isa-debugcon,iobase=%s,chardev=count" % COUNT_PORT,
+                           *options.get("args", ()))
+        self.guest = Guest(name="faults", channels=self.kinds, **options)
+        self.suite.cleanups.append(lambda: self.guest.close())
+        self.before_links()
+        self.suite.on_failure.append(lambda: self.guest.report())
+        for kind in self.kinds:
+            self.links[kind] = self.link(self, kind, getattr(self.guest, kind))
+            self.suite.cleanups.append(lambda k=kind: self.links[k].proxy.close())
+            self.suite.on_failure.append(lambda k=kind: "virtproxy-%s:\n%s" % (
+                k, self.links[k].proxy.process.log()[-3000:]))
         for link in self.links.values():
             link.proxy.wait_agent(120)
         self.resume()
-        self._turn(time.monotonic())
+        late = self._turn(time.monotonic())
+        assert not late, "no work is done by %s" % late
         self.pause()
-        self.remember()
-
-    def remember(self):
         time.sleep(0.5)
         for kind, link in self.links.items():
             self.baseline[kind] = link.usage()
+
+    def before_links(self):
+        """The guest is there; for what the links need."""
 
     def resume(self):
         for link in self.links.values():
@@ -390,88 +290,103 @@ class Rig:
                         type(part).__name__, time.monotonic() - part.began)))
         return hung
 
+    def guest_load(self, go):
+        """Whether the guest begins streams and calls; off: waits until all are over."""
+        self.guest.sh("%s /run/go" % (">" if go else "rm -f"))
+        if not go:
+            self.guest.sh("while pidof stream va-client; do usleep 50000; done", 60)
+
     def _turn(self, since, seconds=FINISH):
         """Waits until all have done their work once, begun after since; what has not."""
-        marks = {k: link.echo.complete for k, link in self.links.items()}
+        marks = {k: (link.echo.complete, len(link.echo.calls)) for k, link in self.links.items()}
 
         def late():
-            return [(k, type(p).__name__) for k, link in self.links.items()
-                    for p in link.parts if p.last_done < since] + \
-                   [(k, "Echo") for k, link in self.links.items()
-                    if link.echo.complete == marks[k]]
+            found = [(k, type(p).__name__) for k, link in self.links.items()
+                     for p in link.parts if p.last_done < since]
+            for k, link in self.links.items():
+                found += [(k, "the guest's streams")] * (link.echo.streams and
+                                                          link.echo.complete == marks[k][0])
+                found += [(k, "the guest's calls")] * (len(link.echo.calls) == marks[k][1])
+            return found
         try:
             wait_until(lambda: not late(), seconds, "the load", 0.05)
         except Timeout:
             return late()
         return []
 
-    # --- one fault ----------------------------------------------------------
+    # --- one row -----------------------------------------------------------------
 
-    def fault(self, name, inject, kinds=None, times=None, rewinds=False, load=True,
-              recovery=RECOVERY):
-        """inject(links, round) does it on all the links and returns when it is over:
-        the time (monotonic), or None for now."""
-        kinds = list(kinds or self.links)
-        links = {k: self.links[k] for k in kinds}
-        times = times or rounds()
-        self.rewinds = rewinds
-        rows = {k: {"fault": name, "channel": k, "times": 0, "lost": 0, "duplicated": 0,
-                    "hung": 0, "recovery": []} for k in kinds}
-        first = {k: self.links[k].call.number for k in self.links}
-        problems = []
-        if load:
+    def rounds(self, row, numbers):
+        """Injects row's fault once per number; checks; records; what is wrong."""
+        links = {k: self.links[k] for k in row.kinds}
+        self.res = res = Results(row, row.kinds)
+        first = {k: link.call.number for k, link in self.links.items()}
+        self.rewinds = row.rewinds
+        self.count_from = len(self._count_file())
+        if row.load:
             self.resume()
-        spent = {"injecting": 0.0, "recovery": 0.0, "the load's turn": 0.0, "the end": 0.0}
-
-        def spend(what, since):
-            spent[what] += time.monotonic() - since
-            return time.monotonic()
-        at = time.monotonic()
-        for number in range(times):
-            time.sleep(random.uniform(0.05, 0.5))
-            over = inject(links, number) or time.monotonic()
-            at = spend("injecting", at)
-            self._recover(links, over, rows, problems, recovery)
-            at = spend("recovery", at)
-            if load:
-                late = self._turn(time.monotonic())
-                at = spend("the load's turn", at)
-                for kind, part in late:
-                    problems.append("%s: %s did no more work" % (kind, part))
-                    if kind in rows:
-                        rows[kind]["hung"] += 1
+        else:
+            self.guest_load(False)
+        spent = [0.0, 0.0, 0.0]
+        for number in numbers:
+            if row.boots or row.rewinds:        # what the guest noted may be gone after
+                self._check_streams(res)
+            time.sleep(self.random.uniform(0.05, 0.5))
+            began = time.monotonic()
+            try:
+                over = row.inject(links, number) or time.monotonic()
+            except Exception:           # the other rounds, and rows, are still of use
+                over = time.monotonic()
+                res.wrong(None, "other", "while injecting: " + traceback.format_exc())
+            injected = time.monotonic()
+            self._recover(links, over, res)
+            after, self.after = self.after, None
+            if after:
+                after()
+            served = time.monotonic()
+            if row.load:
+                for kind, part in self._turn(served):
+                    res.wrong(kind, "hung", "%s did no more work" % part)
+            for i, s in enumerate((injected - began, served - injected,
+                                   time.monotonic() - served)):
+                spent[i] += s
+        began = time.monotonic()
         for kind, what in self.pause():
-            problems.append("%s: hung: %s" % (kind, what))
-            if kind in rows:
-                rows[kind]["hung"] += 1
+            res.wrong(kind, "hung", "hung: " + what)
+        if not row.load:
+            self.guest_load(True)
         self.rewinds = False
-        self._check_counts(first, rows, problems, rewinds)
-        self._check_streams(rows, problems)
-        self._check_usage(kinds, problems)
-        spend("the end", at)
-        print("# seconds: " + ", ".join("%s %.1f" % kv for kv in spent.items()))
-        self._report(rows)
-        assert not problems, "\n".join([name + ":"] + problems)
+        self._check_counts(first, res)
+        self._check_guest_calls(res)
+        self._check_streams(res)
+        self._check_usage(res)
+        print("# seconds: injecting %.1f, recovery %.1f, the load's turn %.1f, the end %.1f" % (
+            *spent, time.monotonic() - began))
+        self._report(res)
+        return res.problems
 
-    def _recover(self, links, over, rows, problems, recovery):
+    def problem(self, kind, column, text):
+        """What a row's function found wrong itself."""
+        self.res.wrong(kind, column, text)
+
+    def _recover(self, links, over, res):
         found = {}
 
         def look(kind, link):
-            found[kind] = link.serve_again(over, recovery)
+            found[kind] = link.serve_again(over)
         threads = [threading.Thread(target=look, args=kv) for kv in links.items()]
         for t in threads:
             t.start()
         for t in threads:
             t.join()
-        for kind in links:
-            rows[kind]["times"] += 1
+        for kind, link in links.items():
+            res.lines[kind]["times"] += 1
             if found[kind] is None:
-                rows[kind]["hung"] += 1
-                problems.append("%s: no service %.0f s after the fault's end; %s" % (
-                    kind, recovery, self._state(links[kind])))
-                links[kind].serve_again(time.monotonic(), 60)   # or what follows says nothing
+                res.wrong(kind, "hung", "no service %.0f s after the fault's end; %s" % (
+                    RECOVERY, self._state(link)))
+                link.serve_again(time.monotonic(), 60)   # or what follows says nothing
             else:
-                rows[kind]["recovery"].append(round(found[kind], 3))
+                res.lines[kind]["recovery"].append(round(found[kind], 3))
 
     @staticmethod
     def _state(link):
@@ -480,56 +395,84 @@ class Rig:
         except (OSError, EOFError) as e:
             return repr(e)
 
-    def _check_counts(self, first, rows, problems, rewinds):
-        """Executions against what the callers were told."""
-        seen = {}
-        for line in self.guest.sh("cat /run/count 2>/dev/null; true").split():
+    # --- what must hold -------------------------------------------------------------
+
+    def _count_file(self):
+        with open(self.count_path, "rb") as f:
+            return f.read()
+
+    def _check_counts(self, first, res):
+        """Executions against what the callers were told.  Of a guest that goes back in
+        time, the executions of the time that it is in count."""
+        rewinds, seen = res.row.rewinds, {}
+        text = self.guest.sh("cat /run/count 2>/dev/null; true") if rewinds \
+            else self._count_file()[self.count_from:].decode()
+        for line in text.split():
             seen[line] = seen.get(line, 0) + 1
         for kind, link in self.links.items():
             for n in range(first[kind] + 1, link.call.number + 1):
-                ident = "%s-%d" % (kind, n)
+                ident = link.call.ident(n)
                 status, times = link.call.ended.get(ident, (None, 0))[0], seen.get(ident, 0)
                 if status is None:
-                    problems.append("%s never ended" % ident)
+                    res.wrong(kind, "hung", "%s never ended" % ident)
                 elif times > 1:
-                    problems.append("%s was executed %d times" % (ident, times))
-                    rows.get(kind, {}).update(duplicated=rows.get(kind, {}).get(
-                        "duplicated", 0) + 1)
+                    res.wrong(kind, "duplicated", "%s was executed %d times" % (ident, times))
                 elif status == 0 and not times and not rewinds:
-                    problems.append("%s was answered, not executed" % ident)
-                    rows.get(kind, {}).update(lost=rows.get(kind, {}).get("lost", 0) + 1)
+                    res.wrong(kind, "lost", "%s was answered, not executed" % ident)
                 elif status == 10 and times and not rewinds:
-                    problems.append("%s was executed, but called never sent" % ident)
-                    rows.get(kind, {}).update(duplicated=rows.get(kind, {}).get(
-                        "duplicated", 0) + 1)
+                    res.wrong(kind, "duplicated", "%s was executed, but called never sent"
+                              % ident)
 
-    def _check_streams(self, rows, problems):
+    def _check_guest_calls(self, res):
+        """The same for the guest's calls, which the host counts.  Of one that the guest
+        began before it went back in time nothing can be said: it begins it again."""
         for kind, link in self.links.items():
-            out = self.guest.sh("cat /run/streams-%s 2>/dev/null; true" % kind)
-            wrong = [line for line in out.splitlines() if " wrong " in line]
-            wrong += link.echo.wrong
-            for part in link.parts:
-                wrong += part.wrong
-                part.wrong = []
-            link.echo.wrong = []
-            if wrong:
-                problems += ["%s: %s" % (kind, w) for w in wrong]
-                self.guest.sh("sed -i '/ wrong /d' /run/streams-%s" % kind)
-                if kind in rows:
-                    rows[kind]["lost"] += len(wrong)
+            calls = link.echo.calls
+            if res.row.rewinds:
+                link.doubtful.update(calls)
+            for line in self._news(link, "calls"):
+                ident, status = line.split()
+                if int(status) not in NAMED:
+                    res.wrong(kind, "hung", "the guest's call %s: status %s" % (ident, status))
+                elif ident in link.doubtful or res.row.rewinds:
+                    continue
+                elif int(status) == 0 and ident not in calls:
+                    res.wrong(kind, "lost", "%s was answered, not executed" % ident)
+                elif int(status) == 10 and ident in calls:
+                    res.wrong(kind, "duplicated", "%s was executed, but called never sent"
+                              % ident)
+            for ident in [i for i in list(calls) if calls[i] > 1 and i not in link.doubtful]:
+                res.wrong(kind, "duplicated", "%s was executed %d times" % (ident, calls[ident]))
+                link.doubtful.add(ident)
 
-    def _check_usage(self, kinds, problems):
+    def _check_streams(self, res):
+        for kind, link in self.links.items():
+            wrong = [line for line in self._news(link, "streams") if " wrong " in line]
+            wrong, link.echo.wrong = wrong + link.echo.wrong, []
+            for part in link.parts:
+                wrong, part.wrong = wrong + part.wrong, []
+            for w in wrong:
+                res.wrong(kind, "lost", w)
+
+    def _news(self, link, what):
+        """Lines of the guest's /run/WHAT-KIND that were not there before."""
+        lines = self.guest.sh("cat /run/%s-%s 2>/dev/null; true" % (what, link.kind)).splitlines()
+        news = [line for line in lines if line not in link.seen]
+        link.seen.update(news)
+        return news
+
+    def _check_usage(self, res):
         def excess():
             found = []
-            for kind in kinds:
+            for kind in res.lines:
                 now = self.links[kind].usage()
-                for who, (fds, threads, rss) in self.baseline.get(kind, {}).items():
+                for who, (fds, threads, rss) in self.baseline[kind].items():
                     have = now.get(who)
                     if have is None:
-                        found.append("%s: %s is not there" % (kind, who))
+                        found.append((kind, "%s is not there" % who))
                     elif have[0] > fds + 1 or have[1] > threads or have[2] > rss + MEMORY_SLACK:
-                        found.append("%s: %s takes %s (descriptors, threads, KiB), before %s"
-                                     % (kind, who, have, (fds, threads, rss)))
+                        found.append((kind, "%s takes %s (descriptors, threads, KiB), before %s"
+                                      % (who, have, (fds, threads, rss))))
             return found
         last = [[]]
 
@@ -539,20 +482,13 @@ class Rig:
         try:
             wait_until(settled, 15, "descriptors, threads and memory to go back", 0.5)
         except Timeout:
-            problems += last[0]
+            for kind, text in last[0]:
+                res.wrong(kind, "other", text)
 
     @staticmethod
-    def _report(rows):
-        for row in rows.values():
-            print("# %s: %s, %d times: lost %d, duplicated %d, hung %d, recovery %s" % (
-                row["fault"], row["channel"], row["times"], row["lost"], row["duplicated"],
-                row["hung"], row["recovery"]))
-            record(row)
-
-
-def record(row):
-    """Appends one row for RELIABILITY.md."""
-    path = os.environ.get("VA_FAULT_LOG")
-    if path:
-        with open(path, "a", encoding="utf-8") as f:
-            f.write(json.dumps(row) + "\n")
+    def _report(res):
+        for line in res.lines.values():
+            print("# %s: %s, %d times: lost %d, duplicated %d, hung %d, other %d, recovery %s" % (
+                line["fault"], line["channel"], line["times"], line["lost"],
+                line["duplicated"], line["hung"], line["other"], line["recovery"]))
+            record(dict(line, seed=SEED, form="long" if LONG else "short"))

@@ -93,6 +93,7 @@ class Guest:
                adds shared libraries too
     boot       shell text run before agents start
     ports      names of further virtio ports; their sockets are in self.ports
+    monitors   so many QMP sockets more, for others; their paths are in self.monitors
     savevm     adds a qcow2 disk so that savevm works
     links      make /dev/virtio-ports as udev would
     modules    further kernel modules; cmdline: more kernel parameters
@@ -103,7 +104,7 @@ class Guest:
     def __init__(self, name=None, machine="pc", channels=("virtio", "serial"), agents=None,
                  agent=None, wrap="", files=None, programs=None, boot="", ports=(),
                  savevm=False, links=False, modules=(), cmdline="", reboot=False, args=(),
-                 memory=None, smp=1, env=None, agent_env=None, incoming=False, start=True):
+                 memory=None, smp=1, env=None, agent_env=None, incoming=False, monitors=0, start=True):
         global _serial
         _serial += 1
         self.options = {k: v for k, v in locals().items() if k not in ("self", "_serial")}
@@ -118,6 +119,7 @@ class Guest:
         self.virtio = self.path("virtio.sock") if "virtio" in channels else None
         self.serial = self.path("serial.sock") if "serial" in channels else None
         self.ports = {p: self.path("port%d.sock" % i) for i, p in enumerate(ports)}
+        self.monitors = [self.path("qmp%d.sock" % i) for i in range(monitors)]
         self.accel = accel()
         self.console_path = self.path("console")
         logs.append(self.console_path)
@@ -198,7 +200,8 @@ class Guest:
     def command(self):
         o = self.options
         cpu = "host" if self.accel == "kvm" else "qemu64"
-        cmdline = "console=ttyS0 quiet panic=-1 random.trust_cpu=on %s" % o["cmdline"]
+        # The last console= is /dev/console.
+        cmdline = "%s console=ttyS0 quiet panic=-1 random.trust_cpu=on" % o["cmdline"]
         c = [QEMU, "-name", self.name, "-M", self.machine, "-accel", self.accel, "-cpu", cpu,
              "-m", str(o["memory"] or (768 if sanitized() else 256)), "-smp", str(o["smp"]), "-nodefaults", "-no-user-config",
              "-display", "none", "-kernel", image.vmlinuz(), "-initrd", self.initrd,
@@ -206,6 +209,8 @@ class Guest:
         if not o["reboot"]:
             c.append("-no-reboot")
         c += self._chardev("qmp", self.path("qmp.sock")) + ["-mon", "chardev=qmp,mode=control"]
+        for i, path in enumerate(self.monitors):
+            c += self._chardev("qmp%d" % i, path) + ["-mon", "chardev=qmp%d,mode=control" % i]
         c += ["-chardev", "file,id=console,path=%s" % self.console_path,
               "-device", "isa-serial,chardev=console,index=0"]
         if self.serial:

@@ -18,7 +18,7 @@ class Proxy:
     channel is a unix socket (QEMU listens) or a whole -c argument.
     """
 
-    def __init__(self, channel, args=(), name=None):
+    def __init__(self, channel, args=(), name=None, start=True):
         global _count
         _count += 1
         need(program("virtproxy"))
@@ -30,7 +30,9 @@ class Proxy:
         self.argv = [program("virtproxy"), "-c", channel,
                      "-o", "virtagent:%s:-" % self.rpc, *args]
         self.name = name or "virtproxy%d" % _count
-        self.restart()
+        self.process = None
+        if start:
+            self.restart()
 
     def restart(self):
         self.process = Process(self.argv, name=self.name, env={"VA_RUNTIME_DIR": self.dir})
@@ -57,7 +59,8 @@ class Proxy:
                 self.process.log())) from None
 
     def close(self):
-        self.process.kill()
+        if self.process:
+            self.process.kill()
 
     def __enter__(self):
         return self
