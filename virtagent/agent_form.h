@@ -19,6 +19,7 @@ int agent_file_piece(struct http_request *rq, const void *data, size_t n);
 int agent_file_end(struct http_request *rq);
 int agent_exec_get(struct http_request *rq, void *context);
 int agent_job_get(struct http_request *rq, void *context);
+int agent_dmesg_get(struct http_request *rq, void *context);
 int agent_connect_get(struct http_request *rq, void *context);
 int agent_listen_get(struct http_request *rq, void *context);
 int agent_accept_get(struct http_request *rq, void *context);

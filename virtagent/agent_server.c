@@ -187,6 +187,7 @@ static const struct http_route routes[] = {
 	  .end = agent_file_end },
 	{ .method = "GET", .path = "/exec", .handle = agent_exec_get },
 	{ .method = "GET", .path = "/jobs/*", .handle = agent_job_get },
+	{ .method = "GET", .path = "/dmesg", .handle = agent_dmesg_get },
 	{ .method = "GET", .path = "/connect", .handle = agent_connect_get },
 	{ .method = "GET", .path = "/listen", .handle = agent_listen_get },
 	{ .method = "GET", .path = "/accept", .handle = agent_accept_get },

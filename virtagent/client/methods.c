@@ -29,7 +29,7 @@ static const struct {
 	unsigned flags;
 } builtin[] = {
 	{ "guest.capabilities", "S:", "", NULL, READ_ONLY },
-	{ "guest.getdmesg", "S:|i", "[MAX_BYTES]", "data", READ_ONLY },
+	{ "guest.getdmesg", "S:|iii", "[MAX_BYTES [SINCE [SECONDS]]]", "data", READ_ONLY },
 	{ "guest.getfile", "S:t|ii", "PATH [OFFSET [LENGTH]]", "data",
 	  BY_PIECES },
 	{ "guest.ping", "s:", "", NULL, READ_ONLY },

@@ -1,5 +1,5 @@
 /*
- * verb_cat.c - cat, dmesg: a guest's text on stdout
+ * verb_cat.c - cat: a guest's files on stdout
  *
  * SPDX-License-Identifier: MIT
  */
@@ -92,25 +92,4 @@ const struct verb verb_cat = {
 	.min_args = 1,
 	.max_args = -1,
 	.run = run_cat,
-};
-
-static int run_dmesg(struct client *cl, int argc, char **argv)
-{
-	CLEANUP_RPC struct rpc *r = NULL;
-	int code = rpc_connect(cl, SIDE_GUEST, argc ? argv[0] : NULL, &r);
-
-	if (code)
-		return code;
-	rpc_set_deadline(r, client_deadline(cl, CLIENT_CALL_NS));
-	return call_words(cl, r, "guest.getdmesg", 0, NULL);
-}
-
-const struct verb verb_dmesg = {
-	.name = "dmesg",
-	.usage = "[GUEST]",
-	.help = "print a guest's kernel messages",
-	.rows = common_rows,
-	.nrows = NROWS(common_rows),
-	.max_args = 1,
-	.run = run_dmesg,
 };

@@ -171,6 +171,7 @@ int exec_join(struct client *cl, struct rpc *r, const char *verb, const char *ta
 		.no_stdin = no_stdin,
 		.deadline_ns = client_deadline(cl, 0),
 	};
+	const char *text;
 	int status, code = rpc_check(r);
 
 	if (code) {
@@ -179,7 +180,9 @@ int exec_join(struct client *cl, struct rpc *r, const char *verb, const char *ta
 	}
 	code = http_client_upgrade(rpc_http(r), &call, EXEC_TOKEN, &s.fd, &extra);
 	if (code == -EPROTO) {
-		out_error(s.who, verb, "%s", buf_cstr(&reply));
+		text = buf_cstr(&reply);
+		out_error(s.who, verb, "%.*s", text ? (int)strcspn(text, "\r\n") : 0,
+			  text ? text : "");
 		return call.status == 404 ? 127 : EXEC_OWN_FAILURE;
 	}
 	if (code < 0) {

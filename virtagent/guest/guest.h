@@ -105,6 +105,10 @@ int guest_read_file(struct va_call *call, const char *path, uint64_t offset,
 int guest_read_dmesg(struct va_call *call, size_t max, char **ret, size_t *len,
 		     bool *cut);
 
+struct kmsg;
+/* kmsg_open(), with the failure as the call's. */
+int guest_open_dmesg(struct va_call *call, uint64_t since, struct kmsg **ret);
+
 /* Starts a halt, powerdown or reboot that begins after the reply has left. */
 int guest_power(struct va_call *call, const char *mode, const char **ret_mode);
 /* Has this guest what it takes to halt, powerdown, reboot, suspend? */
