@@ -391,7 +391,7 @@ static void stop(struct agent *a, int signo)
 	loop_fd_free(a->listen_src);
 	a->listen_src = NULL;
 	daemon_notify("STOPPING=1");
-	vp_endpoint_shutdown(a->ep, on_goodbye, a);
+	vp_endpoint_shutdown(a->ep, NULL, on_goodbye, a);
 }
 
 static void reap(struct agent *a)

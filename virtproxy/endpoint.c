@@ -230,7 +230,8 @@ static void on_goodbye(void *arg)
 	ep->goodbye_done(ep->goodbye_arg);
 }
 
-void vp_endpoint_shutdown(struct vp_endpoint *ep, loop_fn done, void *arg)
+void vp_endpoint_shutdown(struct vp_endpoint *ep, const char *why, loop_fn done,
+			  void *arg)
 {
 	if (ep->goodbye)
 		return;
@@ -238,7 +239,7 @@ void vp_endpoint_shutdown(struct vp_endpoint *ep, loop_fn done, void *arg)
 	ep->goodbye_done = done;
 	ep->goodbye_arg = arg;
 	ep->goodbye_until = clock_now() + GOODBYE_MAX;
-	vp_mux_goaway(ep->mux, "shutdown");
+	vp_mux_goaway(ep->mux, why ? why : "shutdown");
 	vp_mux_reset_session(ep->mux, VP_RESET_SHUTDOWN, clock_now());
 	ep->goodbye_timer = loop_timer_new(ep->loop, on_goodbye, ep);
 	if (!ep->goodbye_timer)

@@ -159,6 +159,9 @@ struct vp_link {
 	struct vp_offer offer;
 	struct vp_limits agreed;    /* minimum of both; credit and start: peer's */
 	uint8_t why;		    /* why the last one ended */
+	char farewell[VP_FAREWELL_MAX + 1]; /* told with VP_RESET_SHUTDOWN */
+	uint8_t heard_farewell[VP_FAREWELL_MAX]; /* the peer's, as it came */
+	size_t heard_farewell_len;
 
 	/* frames that are due; made from state when they go out */
 	bool hello_due, offer_due, accept_due, reset_due;

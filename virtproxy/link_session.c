@@ -11,6 +11,8 @@
  */
 #include "config.h"
 
+#include <string.h>
+
 #include "virtproxy/link.h"
 
 #define HANDSHAKE_LEN 39u
@@ -287,6 +289,12 @@ void vp_link_reset_heard(struct vp_link *l, const struct vp_frame *f)
 	if (f->len && f->body[0] >= VP_RESET_BY_PEER &&
 	    f->body[0] <= VP_RESET_SHUTDOWN)
 		reason = f->body[0];
+	if (reason == VP_RESET_SHUTDOWN) {
+		l->heard_farewell_len =
+			vp_min_u32((uint32_t)f->len - 1, VP_FAREWELL_MAX);
+		memcpy(l->heard_farewell, f->body + 1, l->heard_farewell_len);
+	}
 	vp_count(l, VP_C_RESETS_IN);
 	vp_link_drop(l, reason, false);
+	l->heard_farewell_len = 0;
 }

@@ -15,6 +15,8 @@
  */
 #include "config.h"
 
+#include <string.h>
+
 #include "virtproxy/link.h"
 
 /* Room a control frame needs in the stage, bytes. */
@@ -116,6 +118,15 @@ static void put_control(struct vp_link *l, uint8_t type, uint8_t flags,
 	vp_count(l, VP_C_FRAMES_OUT);
 }
 
+static void put_reset(struct vp_link *l)
+{
+	uint8_t body[1 + VP_FAREWELL_MAX] = { l->why };
+	size_t n = l->why == VP_RESET_SHUTDOWN ? strlen(l->farewell) : 0;
+
+	memcpy(body + 1, l->farewell, n);
+	put_control(l, VP_T_RESET, 0, &l->dead_keys, body, 1 + n);
+}
+
 static void put_beacon(struct vp_link *l)
 {
 	uint8_t body[20], flags = 0;
@@ -163,7 +174,7 @@ static void stage_handshake(struct vp_link *l)
 		l->lead = false;
 	if (l->reset_due && stage_room(l)) {
 		l->reset_due = false;
-		put_control(l, VP_T_RESET, 0, &l->dead_keys, &l->why, 1);
+		put_reset(l);
 	}
 	for (size_t i = 0; i < sizeof(frames) / sizeof(frames[0]); i++) {
 		if (!*frames[i].due || !stage_room(l))

@@ -138,7 +138,7 @@ static void on_end_signal(int signo, void *arg)
 	log_info("ending: %s", strsignal(signo));
 	p->farewells = p->set.nchannels;
 	for (size_t i = 0; i < p->set.nchannels; i++)
-		vp_endpoint_shutdown(p->endpoints[i], on_farewell, p);
+		vp_endpoint_shutdown(p->endpoints[i], NULL, on_farewell, p);
 }
 
 static void on_hangup(int signo, void *arg)

@@ -16,6 +16,7 @@
 #include "virtproxy/mux.h"
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "virtproxy/mux_impl.h"
@@ -52,9 +53,12 @@ static void close_all(struct vp_mux *m, enum vp_reset reason)
 static void link_down(void *arg, enum vp_reset reason)
 {
 	struct vp_mux *m = arg;
+	char why[VP_REASON_MAX + 1];
 
+	vp_reason_copy(why, (const char *)m->link.heard_farewell,
+		       m->link.heard_farewell_len, (int)reason);
 	close_all(m, reason);
-	m->ops.session(m->arg, false, vp_reset_text(reason));
+	m->ops.session(m->arg, false, why);
 }
 
 static void settle(struct vp_mux *m)
@@ -202,6 +206,8 @@ void vp_mux_goaway(struct vp_mux *m, const char *why)
 void vp_mux_reset_session(struct vp_mux *m, enum vp_reset why, uint64_t now)
 {
 	m->link.now = now;
+	snprintf(m->link.farewell, sizeof(m->link.farewell), "%.*s",
+		 (int)VP_FAREWELL_MAX, m->goaway_text);
 	vp_link_drop(&m->link, why, true);
 }
 

@@ -42,6 +42,7 @@ enum vp_channel {
 
 #define VP_SERVICE_MAX 63u /* bytes in a service name */
 #define VP_REASON_MAX 120u /* bytes in a reason text, printable ASCII */
+#define VP_FAREWELL_MAX 60u /* bytes of it in a RESET, a short control frame */
 
 /* Who opened a stream, as the opener's side vouches for it. */
 struct vp_meta {
@@ -96,7 +97,8 @@ struct vp_mux_ops {
 	void (*closed)(void *arg, struct vp_stream *s, int reason,
 		       const char *text);
 	/* A session began (up) or ended; all streams of the old one have been
-	 * closed before.  why as in vp_reset_text(). */
+	 * closed before.  why as in vp_reset_text(), or what the peer said in
+	 * its farewell (printable). */
 	void (*session)(void *arg, bool up, const char *why);
 	/* n random bytes; the host's nonce decides identity (R26). */
 	void (*random)(void *arg, void *buf, size_t n);

@@ -129,8 +129,10 @@ bool vp_endpoint_session_up(const struct vp_endpoint *ep);
 void vp_endpoint_on_session(struct vp_endpoint *ep,
 			    void (*fn)(void *arg, bool up, const char *why),
 			    void *arg);
-/* Tells the peer goodbye (GOAWAY); done is called when it was sent or after
- * 500 ms. */
-void vp_endpoint_shutdown(struct vp_endpoint *ep, loop_fn done, void *arg);
+/* Tells the peer goodbye and why (printable, up to 60 bytes; the peer's "session
+ * down" event repeats it; NULL = "shutdown"); done is called when it was sent or
+ * after 500 ms. */
+void vp_endpoint_shutdown(struct vp_endpoint *ep, const char *why, loop_fn done,
+			  void *arg);
 
 #endif

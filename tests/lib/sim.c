@@ -500,6 +500,11 @@ int sim_reason(const struct sim *w, int rec, int side)
 	return w->recs[rec].reason[side];
 }
 
+const char *sim_why(const struct sim *w, int side)
+{
+	return w->side[side].why;
+}
+
 uint32_t sim_received(const struct sim *w, int rec, int side)
 {
 	return w->recs[rec].received[side];

@@ -88,6 +88,8 @@ int sim_open(struct sim *w, int side, uint32_t bytes, uint32_t bytes_back);
 enum sim_state { SIM_NONE, SIM_OPEN, SIM_DONE, SIM_RESET };
 enum sim_state sim_state(const struct sim *w, int rec, int side);
 int sim_reason(const struct sim *w, int rec, int side);
+/* Why that side's last session ended, as it was told. */
+const char *sim_why(const struct sim *w, int side);
 uint32_t sim_received(const struct sim *w, int rec, int side);
 uint64_t sim_ended_at(const struct sim *w, int rec, int side);
 /* Whether the side's application reads that stream. */

@@ -228,6 +228,9 @@ static void app_session(void *arg, bool up, const char *why)
 {
 	struct sim *w = sim_world;
 
+	if (!up)
+		snprintf(w->side[side_of(arg)].why, sizeof(w->side[0].why), "%s",
+			 why);
 	if (w->side[side_of(arg)].root && w->side[side_of(arg)].root->ends)
 		sim_fail(w, "session %s with streams left open",
 			 up ? "up" : "down");

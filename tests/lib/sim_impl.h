@@ -77,6 +77,7 @@ struct sim_side {
 	uint64_t attach_at; /* 0 = not planned */
 	uint64_t writes;
 	uint32_t salt;
+	char why[VP_REASON_MAX + 1];
 };
 
 struct sim {

@@ -190,6 +190,36 @@ TEST(goaway_stops_new_streams_only)
 	sim_free(w);
 }
 
+static bool longest_heard(struct sim *w, void *arg)
+{
+	return strlen(sim_why(w, SIM_HOST)) == VP_FAREWELL_MAX;
+}
+
+TEST(a_farewell_tells_the_peer_why)
+{
+	for (int i = 0; i < 2; i++) {
+		struct sim *w = world(channels[i]);
+		int rec = sim_open(w, SIM_HOST, 500000, 500000);
+		char longest[200];
+
+		wait_bytes(w, rec, SIM_GUEST, 1);
+		vp_mux_goaway(sim_mux(w, SIM_GUEST), "stopped: by a test\n");
+		vp_mux_reset_session(sim_mux(w, SIM_GUEST), VP_RESET_SHUTDOWN,
+				     sim_now(w));
+		wait_both(w, rec, SIM_RESET);
+		CHECK_STR(sim_why(w, SIM_HOST), "stopped: by a test?");
+		/* The longest there is; the next session's end says its own. */
+		sim_both_up(w);
+		memset(longest, 'x', sizeof(longest) - 1);
+		longest[sizeof(longest) - 1] = 0;
+		vp_mux_goaway(sim_mux(w, SIM_GUEST), longest);
+		vp_mux_reset_session(sim_mux(w, SIM_GUEST), VP_RESET_SHUTDOWN,
+				     sim_now(w));
+		CHECK(sim_until(w, longest_heard, NULL, 30 * SEC));
+		sim_free(w);
+	}
+}
+
 static bool idle(struct sim *w, void *arg)
 {
 	return vp_mux_is_idle(sim_mux(w, SIM_HOST));
@@ -325,6 +355,7 @@ UNIT_MAIN(CASE(bytes_arrive_both_ways), CASE(directions_end_independently),
 	  CASE(an_unread_stream_stops_no_other), CASE(both_sides_write_at_once),
 	  CASE(limit_of_streams_is_refused_not_queued),
 	  CASE(goaway_stops_new_streams_only),
+	  CASE(a_farewell_tells_the_peer_why),
 	  CASE(quiesce_holds_both_sides_still), CASE(a_call_costs_two_writes),
 	  CASE(calls_do_not_wait_behind_a_file),
 	  CASE(a_file_alone_fills_a_serial_line),
