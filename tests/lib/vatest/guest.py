@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import time
 
-from . import image
+from . import image, rootfs
 from .env import CACHE, program, sanitized, scale, tmpdir
 from .proc import Process, logs
 from .qmp import QMP
@@ -98,13 +98,16 @@ class Guest:
     links      make /dev/virtio-ports as udev would
     modules    further kernel modules; cmdline: more kernel parameters
     reboot     let the guest reboot (otherwise QEMU ends then)
+    init       "systemd" or "sysvinit": a distribution's own init and the agent as
+               its unit or script (rootfs.py); one channel; no wrap, agents, boot
     args       more arguments of QEMU; memory in MB; smp
     """
 
     def __init__(self, name=None, machine="pc", channels=("virtio", "serial"), agents=None,
                  agent=None, wrap="", files=None, programs=None, boot="", ports=(),
                  savevm=False, links=False, modules=(), cmdline="", reboot=False, args=(),
-                 memory=None, smp=1, env=None, agent_env=None, incoming=False, monitors=0, start=True):
+                 memory=None, smp=1, env=None, agent_env=None, incoming=False, monitors=0,
+                 init=None, start=True):
         global _serial
         _serial += 1
         self.options = {k: v for k, v in locals().items() if k not in ("self", "_serial")}
@@ -112,6 +115,9 @@ class Guest:
             raise Skip("%s is missing" % QEMU)
         if machine == "isapc" and ("virtio" in channels or ports):
             raise ValueError("isapc has no PCI bus, so no virtio ports")
+        why = rootfs.need(init) if init else None
+        if why:
+            raise Skip(why)
         self.name = name or "guest%d" % _serial
         self.machine = machine
         self.dir = os.path.join(tmpdir(), "g%d" % _serial)
@@ -144,7 +150,7 @@ class Guest:
 
     def _write_image(self):
         o = self.options
-        a = image.Archive()
+        a = rootfs.Archive() if o["init"] else image.Archive()
         agents = o["agents"] if o["agents"] is not None else self.default_agents()
         isapc = self.machine == "isapc"
         conf = {"NAME": self.name,
@@ -153,6 +159,26 @@ class Guest:
                 "LINKS": " ".join([PORT_NAME] * bool(self.virtio) + list(self.ports))
                 if o["links"] else ""}
         a.data("va/conf", "".join("%s='%s'\n" % kv for kv in conf.items()))
+        if o["init"]:
+            rootfs.install_agent(a, o["init"], o["agent"] or self.default_agent(),
+                                 None if self.virtio else "isaserial-open:%s:-" % SERIAL_TTY)
+        else:
+            self._add_agents(a, agents)
+        for path, source in (o["programs"] or {}).items():
+            a.program(path, source)
+        for path, what in (o["files"] or {}).items():
+            what, mode = what if isinstance(what, tuple) else (what, None)
+            if isinstance(what, (bytes, str)):
+                a.data(path, what, mode or 0o644)
+            else:
+                a.file(path, os.fspath(what), mode)
+        self.initrd = self.path("initrd")
+        modules = image.MODULES + tuple(o["modules"])
+        image.write(self.initrd, a, rootfs.base(o["init"], modules) if o["init"] else
+                    image.base(modules))
+
+    def _add_agents(self, a, agents):
+        o = self.options
         inittab = ["::sysinit:/va/rc", "::respawn:/va/control"]
         for i, argv in enumerate(agents):
             env = {"PATH": "/bin:/sbin:/usr/bin:/usr/sbin", **(o["agent_env"] or {})}
@@ -169,16 +195,6 @@ class Guest:
             a.data("va/boot", o["boot"])
         if agents:
             a.program(AGENT, o["agent"] or self.default_agent())
-        for path, source in (o["programs"] or {}).items():
-            a.program(path, source)
-        for path, what in (o["files"] or {}).items():
-            what, mode = what if isinstance(what, tuple) else (what, None)
-            if isinstance(what, (bytes, str)):
-                a.data(path, what, mode or 0o644)
-            else:
-                a.file(path, os.fspath(what), mode)
-        self.initrd = self.path("initrd")
-        image.write(self.initrd, a, image.MODULES + tuple(o["modules"]))
 
     @staticmethod
     def default_agent():
@@ -203,7 +219,8 @@ class Guest:
         # The last console= is /dev/console.
         cmdline = "%s console=ttyS0 quiet panic=-1 random.trust_cpu=on" % o["cmdline"]
         c = [QEMU, "-name", self.name, "-M", self.machine, "-accel", self.accel, "-cpu", cpu,
-             "-m", str(o["memory"] or (768 if sanitized() else 256)), "-smp", str(o["smp"]), "-nodefaults", "-no-user-config",
+             "-m", str(o["memory"] or (768 if sanitized() else 512 if o["init"] else 256)),
+             "-smp", str(o["smp"]), "-nodefaults", "-no-user-config",
              "-display", "none", "-kernel", image.vmlinuz(), "-initrd", self.initrd,
              "-append", cmdline.strip()]
         if not o["reboot"]:

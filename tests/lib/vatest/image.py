@@ -197,6 +197,14 @@ def busybox():
     return path
 
 
+def add_modules(a, modules):
+    """The modules, and their names in the order to load them."""
+    files = module_files(modules)
+    for name, path in files:
+        a.file("lib/modules/%s.ko" % name, path, 0o644)
+    a.data("va/modules", "".join(name + "\n" for name, _ in files))
+
+
 def base(modules=MODULES):
     """The path of the archive that all guests with these modules share."""
     a = Archive()
@@ -218,10 +226,7 @@ def base(modules=MODULES):
     a.data("etc/os-release", 'ID=va-test\nNAME="virtagent test guest"\nVERSION_ID="1"\n'
            'PRETTY_NAME="virtagent test guest 1"\n')
     a.data("etc/machine-id", "%032x\n" % 0x7e57)
-    files = module_files(modules)
-    for name, path in files:
-        a.file("lib/modules/%s.ko" % name, path, 0o644)
-    a.data("va/modules", "".join(name + "\n" for name, _ in files))
+    add_modules(a, modules)
     for script in ("rc", "control"):
         a.file("va/" + script, os.path.join(GUEST_SCRIPTS, script), 0o755)
     for source in ("serial-irq.c", "old-kernel.c"):
@@ -235,10 +240,10 @@ def base(modules=MODULES):
     return path
 
 
-def write(path, overlay, modules=MODULES):
+def write(path, overlay, shared):
     """The whole initramfs of one guest: the shared archive, then the overlay."""
     with open(path, "wb") as out:
-        with open(base(modules), "rb") as f:
+        with open(shared, "rb") as f:
             shutil.copyfileobj(f, out)
         out.write(overlay.bytes())
 
