@@ -380,7 +380,9 @@ int str_to_signal(const char *text)
 		{ "KILL", SIGKILL }, { "TERM", SIGTERM }, { "USR1", SIGUSR1 },
 		{ "USR2", SIGUSR2 }, { "STOP", SIGSTOP }, { "CONT", SIGCONT },
 		{ "WINCH", SIGWINCH }, { "PIPE", SIGPIPE }, { "ALRM", SIGALRM },
-		{ "ABRT", SIGABRT }, { "TSTP", SIGTSTP },
+		{ "ABRT", SIGABRT }, { "TSTP", SIGTSTP }, { "SEGV", SIGSEGV },
+		{ "BUS", SIGBUS },   { "FPE", SIGFPE },	  { "ILL", SIGILL },
+		{ "SYS", SIGSYS },   { "TRAP", SIGTRAP }, { "XCPU", SIGXCPU },
 	};
 	int64_t number;
 

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -59,7 +60,8 @@ struct agent_child {
 
 static void child_timer(void *arg);
 static void child_input(int fd, unsigned events, void *arg);
-static void child_lost(struct agent_child *c, const char *why);
+static void child_lost(struct agent_child *c, struct agent_end *end,
+		       const char *why);
 
 static uint64_t scaled(uint64_t ns)
 {
@@ -176,15 +178,17 @@ static bool drain(struct agent_child *c)
 
 static void child_ended(struct agent_child *c, int status)
 {
+	struct agent_end end = { .hung = false };
 	char why[48];
 
+	agent_end_status(&end, status);
 	if (WIFSIGNALED(status))
 		snprintf(why, sizeof(why), "was killed by signal %d",
 			 WTERMSIG(status));
 	else
 		snprintf(why, sizeof(why), "ended with status %d",
 			 WEXITSTATUS(status));
-	child_lost(c, why);
+	child_lost(c, &end, why);
 }
 
 /* The pair has ended: the child has died, as a rule, and how is known a moment
@@ -224,7 +228,8 @@ static void heartbeat(struct agent_child *c)
 	uint64_t now = clock_now(), silent;
 
 	if (c->ended) {
-		child_lost(c, "closed its connection");
+		child_lost(c, &(struct agent_end){ .hung = false },
+			   "closed its connection");
 		return;
 	}
 	if (!drain(c)) {
@@ -236,7 +241,8 @@ static void heartbeat(struct agent_child *c)
 	silent = now > c->heard ? now - c->heard : 0;
 	if (silent >= scaled(c->answered ? CHILD_HANG_NS : CHILD_START_NS)) {
 		if (silent >= scaled(CHILD_STARVED_NS) || !starved(c->pid)) {
-			child_lost(c, "does not answer");
+			child_lost(c, &(struct agent_end){ .hung = true },
+				   "does not answer");
 			return;
 		}
 		c->next_ping = now;
@@ -276,7 +282,8 @@ static uint64_t restart_delay(struct agent_child *c, uint64_t now)
 	return delay < CHILD_BACKOFF_MAX_NS ? delay : CHILD_BACKOFF_MAX_NS;
 }
 
-static void child_lost(struct agent_child *c, const char *why)
+static void child_lost(struct agent_child *c, struct agent_end *end,
+		       const char *why)
 {
 	uint64_t now = clock_now(), delay = restart_delay(c, now);
 	pid_t pid = c->pid;
@@ -287,7 +294,8 @@ static void child_lost(struct agent_child *c, const char *why)
 	detach(c);
 	log_warning("the %s process (%d) %s: it is replaced%s", c->role, (int)pid,
 		    why, delay ? ", after a pause" : "");
-	c->ops.gone(c->arg);
+	snprintf(end->process, sizeof(end->process), "%s", c->role);
+	c->ops.gone(c->arg, end);
 	if (delay == 0)
 		child_timer(c);
 	else

@@ -11,6 +11,7 @@
 #define VA_AGENT_CHILD_H
 
 #include "common/loop.h"
+#include "virtagent/agent_end.h"
 #include "virtagent/agent_ipc.h"
 #include "virtagent/agent_role.h"
 
@@ -22,7 +23,7 @@ struct agent_child_ops {
 	/* A message other than PONG. */
 	void (*message)(void *arg, struct ipc_msg *m);
 	/* It is gone or given up; started() may follow at once. */
-	void (*gone)(void *arg);
+	void (*gone)(void *arg, const struct agent_end *end);
 };
 
 /* role: "server" or "spawner".  NULL on ENOMEM. */

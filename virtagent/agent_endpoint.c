@@ -28,7 +28,9 @@
 #include "common/daemon.h"
 #include "common/log.h"
 #include "virtagent/agent_child.h"
+#include "virtagent/agent_end.h"
 #include "virtagent/agent_spawn_child.h"
+#include "virtagent/agent_stop.h"
 #include "virtagent/agent_streams.h"
 #include "virtproxy/virtproxy.h"
 
@@ -37,8 +39,6 @@
 
 /* Between two reminders that there is no host to talk to. */
 #define REMIND_NS (5 * 60 * NSEC_PER_SEC)
-/* What the children get to end by themselves. */
-#define END_NS (300 * NSEC_PER_MSEC)
 /* Lines kept for a server that is being replaced. */
 #define LINES_MAX 32u
 #define LINE_BYTES 512u
@@ -53,11 +53,10 @@ struct agent {
 	struct agent_streams streams;
 	int listen_fd;
 	struct loop_fd *listen_src;
-	struct loop_timer *remind, *end;
-	struct loop_signal *signals[4];
-	pid_t ending[2];
-	bool stopping;
-	int status;
+	struct loop_timer *remind;
+	struct loop_signal *signals[2];
+	struct agent_stop stop;
+	struct agent_end before; /* how the last server, or endpoint, ended */
 };
 
 /* --- the log -------------------------------------------------------------- */
@@ -163,11 +162,20 @@ static void join(struct agent *a)
 		log_error("programs cannot be started: %s", strerror(-r));
 }
 
+static void tell_end(struct agent *a, const struct agent_end *end)
+{
+	CLEANUP_BUF struct buf b = BUF_INIT(64);
+
+	if (end->process[0] && agent_end_put(&b, end) == 0)
+		(void)agent_child_send(a->server, IPC_ENDED, &b, NULL, 0);
+}
+
 static void server_started(void *arg)
 {
 	struct agent *a = arg;
 
 	join(a);
+	tell_end(a, &a->before);
 	flush_lines(a);
 	agent_streams_offer(&a->streams, true);
 }
@@ -179,6 +187,8 @@ static void server_message(void *arg, struct ipc_msg *m)
 
 	if (m->type == IPC_TAKEN && buf_get_u64(&m->body, &ticket) == 0)
 		agent_streams_taken(&a->streams, (uint32_t)ticket);
+	else if (m->type == IPC_STOPPED && buf_cstr(&m->body))
+		agent_stop_said(&a->stop, buf_cstr(&m->body));
 	agent_streams_offer(&a->streams, false);
 }
 
@@ -191,10 +201,12 @@ static bool still_waits(void *arg, uint32_t stream)
 
 /* The old server may hang for ever and keep its descriptors: what it served is
  * ended from here. */
-static void server_gone(void *arg)
+static void server_gone(void *arg, const struct agent_end *end)
 {
 	struct agent *a = arg;
 
+	a->before = *end;
+	agent_stop_server_gone(&a->stop);
 	vp_endpoint_reset_accepted(a->ep, SERVICE_GUEST, still_waits, a,
 				   "the agent's server was replaced");
 }
@@ -208,8 +220,9 @@ static void ignore_message(void *arg, struct ipc_msg *m)
 {
 }
 
-static void spawner_gone(void *arg)
+static void spawner_gone(void *arg, const struct agent_end *end)
 {
+	tell_end(arg, end);
 }
 
 static const struct agent_child_ops server_ops = {
@@ -232,7 +245,8 @@ static int start_children(struct agent *a)
 	a->spawner = agent_child_new(a->loop, a->o, "spawner", &spawner_ops, a);
 	if (!a->server || !a->spawner)
 		return -ENOMEM;
-	a->streams.server = a->server;
+	a->streams.server = a->stop.server = a->server;
+	a->stop.spawner = a->spawner;
 	r = agent_child_run(a->spawner);
 	if (r == 0)
 		r = agent_child_run(a->server);
@@ -303,7 +317,7 @@ static void on_session(void *arg, bool up, const char *why)
 
 	if (up)
 		loop_timer_stop(a->remind);
-	else if (!a->stopping)
+	else if (!agent_stopping(&a->stop))
 		loop_timer_in(a->remind, REMIND_NS);
 }
 
@@ -353,6 +367,7 @@ static int open_link(struct agent *a)
 		log_error("%s: %s", a->o->channel, err[0] ? err : strerror(-r));
 		return r;
 	}
+	a->stop.ep = a->ep;
 	vp_endpoint_on_session(a->ep, on_session, a);
 	loop_timer_in(a->remind, REMIND_NS);
 	return 0;
@@ -360,39 +375,21 @@ static int open_link(struct agent *a)
 
 /* --- the end -------------------------------------------------------------- */
 
-static void on_ended(void *arg)
+static void stop_begins(void *arg, int signo)
 {
 	struct agent *a = arg;
 
-	/* Who is left hangs. */
-	for (size_t i = 0; i < 2; i++)
-		if (a->ending[i] > 0)
-			kill(a->ending[i], SIGKILL);
-	loop_stop(a->loop);
-}
-
-static void on_goodbye(void *arg)
-{
-	struct agent *a = arg;
-
-	log_set_sink(keep_line);
-	a->ending[0] = agent_child_stop(a->server);
-	a->ending[1] = agent_child_stop(a->spawner);
-	loop_timer_in(a->end, END_NS);
-}
-
-static void stop(struct agent *a, int signo)
-{
-	if (a->stopping)
-		return;
-	a->stopping = true;
-	log_info("ending on signal %d", signo);
 	loop_timer_stop(a->remind);
 	loop_fd_free(a->listen_src);
 	a->listen_src = NULL;
-	daemon_notify("STOPPING=1");
-	vp_endpoint_shutdown(a->ep, NULL, on_goodbye, a);
 }
+
+static void stop_ends(void *arg)
+{
+	log_set_sink(keep_line);
+}
+
+static const struct agent_stop_ops stop_ops = { stop_begins, stop_ends };
 
 static void reap(struct agent *a)
 {
@@ -403,11 +400,7 @@ static void reap(struct agent *a)
 		if (agent_child_reaped(a->server, pid, status) ||
 		    agent_child_reaped(a->spawner, pid, status))
 			continue;
-		for (size_t i = 0; i < 2; i++)
-			if (a->ending[i] == pid)
-				a->ending[i] = 0;
-		if (loop_timer_armed(a->end) && !a->ending[0] && !a->ending[1])
-			loop_timer_in(a->end, 0);
+		agent_stop_reaped(&a->stop, pid);
 	}
 }
 
@@ -415,25 +408,22 @@ static void on_signal(int signo, void *arg)
 {
 	struct agent *a = arg;
 
-	if (signo == SIGCHLD) {
+	if (signo == SIGCHLD)
 		reap(a);
-	} else if (signo == SIGHUP) {
+	else
 		(void)agent_child_send(a->server, IPC_RELOAD, NULL, NULL, 0);
-	} else {
-		stop(a, signo);
-	}
 }
 
 static int watch_signals(struct agent *a)
 {
-	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+	static const int numbers[] = { SIGHUP, SIGCHLD };
 
-	for (size_t i = 0; i < 4; i++) {
+	for (size_t i = 0; i < 2; i++) {
 		a->signals[i] = loop_signal_new(a->loop, numbers[i], on_signal, a);
 		if (!a->signals[i])
 			return -ENOMEM;
 	}
-	return 0;
+	return agent_stop_init(&a->stop);
 }
 
 static void agent_done(struct agent *a)
@@ -450,13 +440,12 @@ static void agent_done(struct agent *a)
 		close(a->listen_fd);
 		unlink(a->o->agent_socket);
 	}
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < 2; i++)
 		if (a->signals[i])
 			loop_signal_free(a->signals[i]);
 	if (a->remind)
 		loop_timer_free(a->remind);
-	if (a->end)
-		loop_timer_free(a->end);
+	agent_stop_done(&a->stop);
 	if (a->loop)
 		loop_free(a->loop);
 	/* To the last, this process waits for no log. */
@@ -485,14 +474,16 @@ static int check_log(const char *target)
 int agent_endpoint_main(const struct agent_options *o)
 {
 	struct agent a = { .o = o, .listen_fd = -1 };
+	bool marked = false;
 	int r;
 
 	a.loop = loop_new();
 	if (!a.loop)
 		return 1;
+	a.stop = (struct agent_stop){ .loop = a.loop, .ops = &stop_ops, .arg = &a,
+				      .signal_fd = -1 };
 	a.remind = loop_timer_new(a.loop, on_remind, &a);
-	a.end = loop_timer_new(a.loop, on_ended, &a);
-	r = a.remind && a.end ? watch_signals(&a) : -ENOMEM;
+	r = a.remind ? watch_signals(&a) : -ENOMEM;
 	if (r == 0)
 		r = make_dir();
 	if (r == 0)
@@ -501,13 +492,19 @@ int agent_endpoint_main(const struct agent_options *o)
 		r = listen_local(&a);
 	if (r == 0)
 		r = check_log(o->log);
-	if (r == 0)
+	/* It has the channel and the socket: there is no other agent. */
+	if (r == 0) {
+		agent_end_begin(&a.before);
+		marked = true;
 		r = start_children(&a);
+	}
 	if (r == 0) {
 		log_info("va-agent %s on %s", PACKAGE_VERSION, o->channel);
 		daemon_ready();
 		r = loop_run(a.loop);
 	}
+	if (marked)
+		agent_end_clean();
 	agent_done(&a);
 	return r < 0 ? 1 : 0;
 }

@@ -56,8 +56,11 @@ struct agent_events {
 	char *host_socket;
 	char *agent_id, *boot_id, *state_file;
 	pthread_mutex_t lock;
+	pthread_cond_t told; /* the queue is empty, or sending failed */
 	pthread_t thread;
 	int wake_fd, clock_fd;
+	int hurry_fd; /* try now, although the host was away */
+	uint64_t failures; /* to send */
 	uint64_t asleep_ns; /* CLOCK_BOOTTIME ahead of CLOCK_MONOTONIC */
 	uint64_t number;
 	unsigned count;
@@ -124,6 +127,27 @@ int agent_events_post(struct agent_events *e, const char *name,
 	return 0;
 }
 
+int agent_events_flush(struct agent_events *e, uint64_t deadline_ns)
+{
+	struct timespec until = { (time_t)(deadline_ns / NSEC_PER_SEC),
+				  (long)(deadline_ns % NSEC_PER_SEC) };
+	uint64_t one = 1, failures;
+	int r = 0;
+
+	pthread_mutex_lock(&e->lock);
+	failures = e->failures;
+	/* A full counter is a wake-up already. */
+	if (e->first && write(e->hurry_fd, &one, sizeof(one)) < 0 &&
+	    errno != EAGAIN)
+		r = errno;
+	while (e->first && r == 0)
+		r = e->failures != failures ?
+			    EAGAIN :
+			    pthread_cond_timedwait(&e->told, &e->lock, &until);
+	pthread_mutex_unlock(&e->lock);
+	return -r;
+}
+
 unsigned agent_events_waiting(struct agent_events *e)
 {
 	unsigned n;
@@ -172,8 +196,10 @@ static void sent(struct agent_events *e, uint64_t number)
 	if (e->first && e->first->number == number) {
 		ev = e->first;
 		e->first = ev->next;
-		if (!e->first)
+		if (!e->first) {
 			e->end = &e->first;
+			pthread_cond_broadcast(&e->told);
+		}
 		e->count--;
 		e->dropped = 0;
 	}
@@ -265,6 +291,14 @@ static void clock_was_set(struct agent_events *e)
 	e->asleep_ns = now;
 }
 
+static void failed(struct agent_events *e)
+{
+	pthread_mutex_lock(&e->lock);
+	e->failures++;
+	pthread_cond_broadcast(&e->told);
+	pthread_mutex_unlock(&e->lock);
+}
+
 static void *sender(void *arg)
 {
 	struct agent_events *e = arg;
@@ -273,8 +307,9 @@ static void *sender(void *arg)
 
 	for (;;) {
 		int r = send_one(e, &http);
-		struct pollfd fds[2] = { { .fd = e->wake_fd, .events = POLLIN },
-					 { .fd = e->clock_fd, .events = POLLIN } };
+		struct pollfd fds[3] = { { .fd = e->wake_fd, .events = POLLIN },
+					 { .fd = e->clock_fd, .events = POLLIN },
+					 { .fd = e->hurry_fd, .events = POLLIN } };
 
 		if (r > 0) {
 			pause = PAUSE_FIRST_NS;
@@ -285,9 +320,14 @@ static void *sender(void *arg)
 		/* A new event is no reason to try a host that is away. */
 		if (r < 0)
 			fds[0].fd = -1;
-		poll(fds, 2, r < 0 ? (int)(pause / NSEC_PER_MSEC) : -1);
+		if (r < 0)
+			failed(e);
+		poll(fds, 3, r < 0 ? (int)(pause / NSEC_PER_MSEC) : -1);
 		if (fds[1].revents)
 			clock_was_set(e);
+		if (fds[2].revents &&
+		    read(e->hurry_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+			break;
 		if (fds[0].revents && read(e->wake_fd, &count, sizeof(count)) < 0 &&
 		    errno != EAGAIN)
 			break;
@@ -341,6 +381,7 @@ struct agent_events *agent_events_new(const char *host_socket,
 				      const char *state_file)
 {
 	struct agent_events *e = calloc(1, sizeof(*e));
+	pthread_condattr_t attr;
 
 	if (!e)
 		return NULL;
@@ -351,10 +392,16 @@ struct agent_events *agent_events_new(const char *host_socket,
 	e->end = &e->first;
 	e->asleep_ns = asleep();
 	pthread_mutex_init(&e->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&e->told, &attr);
+	pthread_condattr_destroy(&attr);
 	e->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	e->hurry_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->clock_fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	watch_clock(e);
-	if (e->host_socket && e->agent_id && e->boot_id && e->wake_fd >= 0) {
+	if (e->host_socket && e->agent_id && e->boot_id && e->wake_fd >= 0 &&
+	    e->hurry_fd >= 0) {
 		report_boot(e);
 		if (start_thread(e) == 0)
 			return e;

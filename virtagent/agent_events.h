@@ -29,6 +29,9 @@ struct agent_events *agent_events_new(const char *host_socket,
  * blocks.  0, -EINVAL (name), -EMSGSIZE (data over 16 KiB as JSON), -ENOMEM. */
 int agent_events_post(struct agent_events *e, const char *name,
 		      struct va_value *data);
+/* Waits until the host has them all: 0, -EAGAIN (it does not take them now), or
+ * -ETIMEDOUT. */
+int agent_events_flush(struct agent_events *e, uint64_t deadline_ns);
 /* How many wait. */
 unsigned agent_events_waiting(struct agent_events *e);
 

@@ -6,8 +6,9 @@
  * IPC_FDS_MAX descriptors riding along.  The processes are one binary, so the
  * version only catches a binary that was exchanged under a running agent.
  *
- *	endpoint -> server	PING, STREAM (+1 fd), SPAWNER (+1 fd), RELOAD, LOG
- *	server -> endpoint	PONG, TAKEN
+ *	endpoint -> server	PING, STREAM (+1 fd), SPAWNER (+1 fd), RELOAD, LOG,
+ *				STOPPING, ENDED
+ *	server -> endpoint	PONG, TAKEN, STOPPED
  *	endpoint -> spawner	PING, SERVER (+1 fd)
  *	spawner -> endpoint	PONG
  *	server -> spawner	START (+0..3 fds), KILL (agent_spawn.h)
@@ -44,6 +45,9 @@ enum ipc_type {
 	IPC_SERVER = 6,
 	IPC_RELOAD = 7,
 	IPC_LOG = 8, /* u8 level, text */
+	IPC_STOPPING = 9, /* u32 pid who wants it, text why (agent_farewell.h) */
+	IPC_STOPPED = 10, /* text: why, as the host is to be told */
+	IPC_ENDED = 11,	  /* a process of the agent (agent_end.h) */
 	IPC_START = 16,
 	IPC_KILL = 17,
 	IPC_STARTED = 18,

@@ -32,7 +32,9 @@
 #include "common/str.h"
 #include "virtagent/audit.h"
 #include "virtagent/agent_conf.h"
+#include "virtagent/agent_end.h"
 #include "virtagent/agent_events.h"
+#include "virtagent/agent_farewell.h"
 #include "virtagent/agent_form.h"
 #include "virtagent/agent_ipc.h"
 #include "virtagent/agent_keys.h"
@@ -123,6 +125,31 @@ static int check_connect(struct va_call *call, const char *asked, const char *re
 	ok = policy_allows_connect(s->policy, asked, real, why, sizeof(why));
 	pthread_rwlock_unlock(&s->lock);
 	return ok ? 0 : refuse(call, why);
+}
+
+static void on_ended(struct agent_server *s, struct ipc_msg *m)
+{
+	CLEANUP_VALUE struct va_value *data = NULL;
+	struct agent_end end;
+
+	if (agent_end_get(&m->body, &end) < 0)
+		return;
+	data = agent_end_value(&end);
+	if (!data)
+		return;
+	/* Before any stream is taken: nobody reads it yet. */
+	if (strcmp(end.process, "spawner") != 0 && !s->ctx.last_end)
+		s->ctx.last_end = va_value_copy(data);
+	agent_events_post(s->events, "agent-process-ended", take_ptr(data));
+}
+
+static void on_stopping(struct agent_server *s, struct ipc_msg *m)
+{
+	struct agent_farewell f = { .ctx = &s->ctx, .events = s->events,
+				    .ipc_fd = s->ipc_fd };
+
+	if (agent_farewell_get(&m->body, &f) < 0 || agent_farewell_start(&f) < 0)
+		log_warning("the host is not told why the agent ends");
 }
 
 static int post_event(struct guest_context *ctx, const char *name,
@@ -280,6 +307,10 @@ static bool ipc_input(struct agent_server *s)
 		spawn_client_attach(s->ctx.spawn, take_fd(m.fds[0]));
 	else if (m.type == IPC_LOG)
 		on_log(&m);
+	else if (m.type == IPC_ENDED)
+		on_ended(s, &m);
+	else if (m.type == IPC_STOPPING)
+		on_stopping(s, &m);
 	else if (m.type == IPC_RELOAD)
 		reload(s);
 	return true;

@@ -453,9 +453,11 @@ int agent_spawner_main(int ctl_fd, int server_fd)
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	/* The endpoint says when to end, by closing its end: a stray ^C or a
-	 * group-wide signal must not take running programs along. */
+	/* The endpoint says when to end, by closing its end: a stray ^C, a
+	 * group-wide signal or an init's to everybody must not take running
+	 * programs along, nor the one that a shutdown is to run. */
 	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	s.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (s.signal_fd < 0)

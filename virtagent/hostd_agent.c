@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "virtagent/hostd_agent.h"
@@ -32,6 +33,7 @@ struct agent {
 	struct hostd_call *question; /* in flight, or NULL */
 	bool known;
 	char version[64], id[64], boot_id[64], vm_uuid[64];
+	struct va_value *last_end;
 };
 
 static void take_text(char *to, size_t size, const struct va_value *v,
@@ -42,6 +44,30 @@ static void take_text(char *to, size_t size, const struct va_value *v,
 	to[0] = '\0';
 	if (va_get_string(va_member(v, member), &text) == 0)
 		log_escape(to, size, text, strlen(text));
+}
+
+/* {process, reason, signal or status}, whatever else the guest put there. */
+static void take_last_end(struct agent *a, const struct va_value *v)
+{
+	static const char *const numbers[] = { "signal", "status" };
+	CLEANUP_VALUE struct va_value *end = va_struct();
+	char process[16], reason[16];
+	int64_t n;
+	int err;
+
+	va_value_free(take_ptr(a->last_end));
+	take_text(process, sizeof(process), v, "process");
+	take_text(reason, sizeof(reason), v, "reason");
+	if (strcmp(reason, "crashed") != 0 && strcmp(reason, "hung") != 0)
+		return;
+	err = va_set(end, "process", va_string(process));
+	if (err == 0)
+		err = va_set(end, "reason", va_string(reason));
+	for (size_t i = 0; i < 2 && err == 0; i++)
+		if (va_get_int(va_member(v, numbers[i]), &n) == 0)
+			err = va_set(end, numbers[i], va_int(n));
+	if (err == 0)
+		a->last_end = take_ptr(end);
 }
 
 static void ask_later(struct agent *a)
@@ -72,6 +98,7 @@ static void on_reply(void *arg, int error, const struct va_value *v,
 	take_text(a->id, sizeof(a->id), v, "agent_id");
 	take_text(a->boot_id, sizeof(a->boot_id), v, "boot_id");
 	take_text(a->vm_uuid, sizeof(a->vm_uuid), v, "vm_uuid");
+	take_last_end(a, va_member(v, "last_end"));
 	a->known = true;
 	a->pause_ns = 0;
 	guest_agent_known(a->g);
@@ -125,6 +152,7 @@ void agent_free(struct agent *a)
 		return;
 	abandon(a);
 	loop_timer_free(a->again);
+	va_value_free(a->last_end);
 	free(a);
 }
 
@@ -133,6 +161,12 @@ void agent_ask(struct agent *a)
 	agent_forget(a);
 	a->pause_ns = 0;
 	on_again(a);
+}
+
+void agent_recheck(struct agent *a)
+{
+	if (a->known && !loop_timer_armed(a->again))
+		on_again(a);
 }
 
 void agent_forget(struct agent *a)
@@ -166,4 +200,9 @@ const char *agent_boot_id(const struct agent *a)
 const char *agent_vm_uuid(const struct agent *a)
 {
 	return a->vm_uuid;
+}
+
+const struct va_value *agent_last_end(const struct agent *a)
+{
+	return a->last_end;
 }

@@ -6,7 +6,8 @@
  * events:
  *
  *	agent-up      a session, and its agent answered guest.capabilities
- *	agent-down    the session ended (the agent stopped, restarted, crashed)
+ *	agent-down    the session ended, or another agent answers in it: the reason
+ *		      is in hostd_announce.c
  *	guest-silent  a session, but nothing heard for GUEST_SILENT_NS
  *	guest-heard   it speaks again, in the same session
  *	proxy-died    its virtproxy crashed, or hung and was killed; it is started
@@ -31,6 +32,7 @@
 #include "common/log.h"
 #include "common/str.h"
 #include "virtagent/hostd_agent.h"
+#include "virtagent/hostd_announce.h"
 #include "virtagent/hostd_dir.h"
 #include "virtagent/hostd_feed.h"
 #include "virtagent/hostd_guest.h"
@@ -41,72 +43,6 @@
 /* How often a virtproxy is asked how it is; what changes it tells by itself, so
  * this finds only those that hang. */
 #define POLL_NS (10 * NSEC_PER_SEC)
-
-/* --- telling ------------------------------------------------------------ */
-
-static void post(struct guest *g, const char *event, const char *reason)
-{
-	struct va_value *data = va_struct();
-
-	if (reason && va_set(data, "reason", va_string(reason)) < 0)
-		return;
-	log_info("guest %s: %s%s%s", g->spec.name, event, reason ? ": " : "",
-		 reason ? reason : "");
-	events_post(g->h->events, g->spec.name, event, data);
-}
-
-/* What is announced now, for the next va-hostd; agent may be g->last_agent. */
-static void remember_agent(struct guest *g, const char *agent)
-{
-	int err = guest_record_write(g->dir, &g->spec, agent);
-
-	if (agent != g->last_agent)
-		snprintf(g->last_agent, sizeof(g->last_agent), "%s", agent);
-	if (err < 0)
-		log_warning("guest %s: %s/guest.json: %s", g->spec.name, g->dir,
-			    strerror(-err));
-}
-
-static void post_up(struct guest *g)
-{
-	struct va_value *data = va_struct();
-
-	if (va_set(data, "version", va_string(agent_version(g->agent))) < 0 ||
-	    va_set(data, "agent", va_string(agent_id(g->agent))) < 0 ||
-	    va_set(data, "boot", va_string(agent_boot_id(g->agent))) < 0)
-		return;
-	log_info("guest %s: agent-up: version %s", g->spec.name,
-		 agent_version(g->agent));
-	events_post(g->h->events, g->spec.name, "agent-up", data);
-}
-
-void guest_agent_known(struct guest *g)
-{
-	bool same = g->adopted && g->last_agent[0] &&
-		    strcmp(g->last_agent, agent_id(g->agent)) == 0;
-
-	g->announced = true;
-	guest_keys_vm(g->keys, guest_vm(g));
-	guest_keys_up(g->keys, agent_boot_id(g->agent), !same, g->was_off);
-	g->was_off = false;
-	if (same)
-		return;
-	if (g->adopted && g->last_agent[0])
-		post(g, "agent-down", "another agent answers");
-	g->adopted = false;
-	remember_agent(g, agent_id(g->agent));
-	post_up(g);
-}
-
-static void announce_down(struct guest *g, const char *why)
-{
-	if (g->announced || g->last_agent[0])
-		post(g, "agent-down", why);
-	g->announced = false;
-	g->adopted = false;
-	if (g->last_agent[0])
-		remember_agent(g, "");
-}
 
 /* --- state -------------------------------------------------------------- */
 
@@ -153,7 +89,7 @@ static void session_down(struct guest *g, const char *why)
 	changed(g);
 	agent_forget(g->agent);
 	guest_keys_down(g->keys);
-	announce_down(g, why);
+	announce_session_down(g, why);
 }
 
 static void channel_changed(struct guest *g, bool up, const char *why)
@@ -181,9 +117,9 @@ static void check_silence(struct guest *g)
 	if (!g->link.channel_up) {
 		if (!g->lost && now - g->down_ns >= GUEST_GRACE_NS) {
 			g->lost = true;
-			post(g, "guest-lost", g->link.why[0] ?
-						      g->link.why :
-						      "its channel is closed");
+			announce_event(g, "guest-lost",
+				       g->link.why[0] ? g->link.why :
+							"its channel is closed");
 		}
 		return;
 	}
@@ -191,7 +127,7 @@ static void check_silence(struct guest *g)
 	if (quiet < GUEST_SILENT_NS) {
 		if (g->silent || g->lost) {
 			changed(g);
-			post(g, "guest-heard", NULL);
+			announce_event(g, "guest-heard", NULL);
 		}
 		g->silent = g->lost = false;
 		return;
@@ -199,11 +135,11 @@ static void check_silence(struct guest *g)
 	if (!g->silent) {
 		g->silent = true;
 		changed(g);
-		post(g, "guest-silent", "no sign of life");
+		announce_event(g, "guest-silent", "no sign of life");
 	}
 	if (!g->lost && quiet >= GUEST_LOST_NS) {
 		g->lost = true;
-		post(g, "guest-lost", "no sign of life");
+		announce_event(g, "guest-lost", "no sign of life");
 	}
 }
 
@@ -304,7 +240,7 @@ static void on_down(void *arg, const char *why)
 
 	snprintf(g->link.why, sizeof(g->link.why), "%s", why);
 	session_down(g, text ? text : why);
-	post(g, "proxy-died", why);
+	announce_event(g, "proxy-died", why);
 	g->link.channel_up = false;
 	g->down_ns = clock_now();
 }
@@ -491,7 +427,8 @@ struct guest *guest_new(struct hostd *h, const struct guest_spec *spec,
 	g->timer = loop_timer_new(h->loop, on_timer, g);
 	g->agent = agent_new(h, g);
 	g->keys = guest_keys_new(h, g);
-	if (g->dir && g->timer && g->agent && g->keys)
+	g->announce = announce_new(g);
+	if (g->dir && g->timer && g->agent && g->keys && g->announce)
 		res = guest_dir_make(g->dir, spec, h->conf.gid, err, err_size);
 	if (res == 0)
 		res = make_sockets(g, err, err_size);
@@ -504,7 +441,7 @@ struct guest *guest_new(struct hostd *h, const struct guest_spec *spec,
 		return NULL;
 	}
 	take_record(g);
-	remember_agent(g, g->last_agent);
+	announce_remember(g, g->last_agent);
 	res = keys_add_guest(h->keys, spec->name);
 	if (res < 0)
 		log_warning("guest %s: keys of its groups: %s", spec->name,
@@ -517,6 +454,7 @@ void guest_free(struct guest *g)
 {
 	proxy_free(g->proxy);
 	agent_free(g->agent);
+	announce_free(g->announce);
 	guest_keys_free(g->keys);
 	feed_free(g->feed);
 	server_port_free(g->port);
@@ -533,7 +471,7 @@ void guest_stop(struct guest *g)
 		return;
 	g->stopping = true;
 	keys_drop_guest(g->h->keys, g->spec.name);
-	announce_down(g, "the guest was removed from the configuration");
+	announce_down(g, "removed", "the guest left the configuration");
 	proxy_stop(g->proxy);
 }
 

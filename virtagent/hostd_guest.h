@@ -16,6 +16,7 @@
 struct proxy;
 struct agent;
 struct guest_keys;
+struct announce;
 struct guest_feed;
 struct server_port;
 
@@ -43,6 +44,7 @@ struct guest {
 	struct proxy *proxy;
 	struct agent *agent;
 	struct guest_keys *keys;
+	struct announce *announce; /* agent-up, agent-down */
 	struct guest_feed *feed; /* events.sock */
 	struct server_port *port; /* host.sock */
 	struct guest_link link;
@@ -82,5 +84,7 @@ int guest_refresh(struct guest *g, loop_fn fn, void *arg);
 
 /* From hostd_agent.c: the agent answered, or another one than before. */
 void guest_agent_known(struct guest *g);
+/* An event came from the agent of that id. */
+void guest_agent_seen(struct guest *g, const char *agent);
 
 #endif

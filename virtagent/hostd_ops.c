@@ -201,7 +201,39 @@ static void ops_refresh_keys(void *arg, const char *guest)
 	loop_call(j.h->loop, run_refresh_keys, &j, clock_now() + LOOP_NS);
 }
 
+struct seen_job {
+	struct hostd *h;
+	char *guest, *agent;
+};
+
+static void run_agent_seen(void *arg)
+{
+	struct seen_job *j = arg;
+	struct guest *g = guest_find(j->h, j->guest);
+
+	if (g)
+		guest_agent_seen(g, j->agent);
+	free(j->guest);
+	free(j->agent);
+	free(j);
+}
+
+static void ops_agent_seen(void *arg, const char *guest, const char *agent)
+{
+	struct seen_job *j = malloc(sizeof(*j));
+
+	if (!j)
+		return;
+	*j = (struct seen_job){ arg, strdup(guest), strdup(agent) };
+	if (j->guest && j->agent && loop_post(j->h->loop, run_agent_seen, j) == 0)
+		return;
+	free(j->guest);
+	free(j->agent);
+	free(j);
+}
+
 const struct host_ops hostd_ops = {
+	.agent_seen = ops_agent_seen,
 	.guests = ops_guests,
 	.known = ops_known,
 	.refresh_keys = ops_refresh_keys,

@@ -82,7 +82,8 @@ def _():
     last = hostd.events()[-1]["seq"]
     os.kill(before["pid"], signal.SIGKILL)
     down = hostd.wait_event("agent-down", last)
-    assert down["guest"] == "one" and "signal 9" in down["data"]["reason"], down
+    assert down["guest"] == "one" and down["data"]["reason"] == "link" \
+        and "signal 9" in down["data"]["detail"], down
     died = hostd.wait_event("proxy-died", last)
     assert died["guest"] == "one" and "signal 9" in died["data"]["reason"], died
     hostd.wait_event("agent-up", down["seq"])

@@ -105,6 +105,8 @@ static int capabilities(struct va_call *call, struct va_value **ret)
 	guest_set(s, "methods", method_list(ctx, false), &r);
 	guest_set(s, "limits", limits(), &r);
 	guest_set(s, "features", features, &r);
+	if (ctx->last_end)
+		guest_set(s, "last_end", va_value_copy(ctx->last_end), &r);
 	if (r == 0)
 		*ret = take_ptr(s);
 	return r;
@@ -148,7 +150,10 @@ static const struct va_method rows[] = {
 		       "its firmware tells it, or \"\"; for the host only), methods (structs of name and allowed: "
 		       "whether this guest's policy lets you call it), limits "
 		       "(each a number), features (spawner: whether programs can "
-		       "be started now).",
+		       "be started now; halt, powerdown, reboot, suspend: whether "
+		       "guest.shutdown can do it), and where the agent before did "
+		       "not end in order last_end (a struct: process, reason "
+		       "\"crashed\" or \"hung\", signal or status).",
 		.flags = VA_M_IDEMPOTENT,
 	},
 };

@@ -43,6 +43,10 @@ struct guest_context {
 	 * is taken over. */
 	int (*post_event)(struct guest_context *ctx, const char *name,
 			  struct va_value *data);
+	/* How the agent's process before this one ended; NULL = in order. */
+	const struct va_value *last_end;
+	/* The mode that the host asked for and that was begun; NULL = none. */
+	const char *power_mode;
 	struct jobs *jobs; /* programs that callers started (jobs.h) */
 	const char *commands; /* directories of commands, ":" between them */
 	struct keyring *keys; /* keys.h; NULL = there is no place for them */

@@ -23,6 +23,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "virtagent/guest/guest.h"
+#include "virtagent/guest/init.h"
 #include "virtagent/guest/procfs.h"
 
 /* Between the acknowledgement and the act: a reply takes milliseconds, at 115200
@@ -70,12 +71,6 @@ static int start(struct va_call *call, const char *const *argv,
 	return 0;
 }
 
-static bool systemd_runs(void)
-{
-	return access("/run/systemd/system", F_OK) == 0 &&
-	       access("/bin/systemctl", X_OK) == 0;
-}
-
 bool guest_power_possible(const char *word)
 {
 	char states[64];
@@ -118,7 +113,7 @@ static int suspend(struct va_call *call, const struct power *p)
 			       "%s: this guest cannot be suspended to RAM "
 			       "(/sys/power/state offers no \"mem\")",
 			       call->method->name);
-	if (systemd_runs())
+	if (init_is_systemd())
 		return start(call, argv, p);
 	delay = malloc(sizeof(*delay));
 	if (!delay)
@@ -137,6 +132,7 @@ static int power(struct va_call *call, const char *mode, const struct power *p,
 {
 	const char *argv[] = { "/sbin/shutdown", NULL, "+0", p->message, NULL };
 	char shown[64];
+	int r;
 
 	if (strcmp(mode, "suspend") == 0) {
 		*ret_mode = "suspend";
@@ -157,7 +153,11 @@ static int power(struct va_call *call, const char *mode, const struct power *p,
 				       "/sbin/shutdown nor %s",
 				       call->method->name, argv[0]);
 		log_info("%s was asked for: running %s", modes[i].mode, argv[0]);
-		return start(call, argv, p);
+		r = start(call, argv, p);
+		if (r == 0)
+			__atomic_store_n(&guest_context(call)->power_mode,
+					 modes[i].mode, __ATOMIC_RELEASE);
+		return r;
 	}
 	return va_fail(call, EINVAL, "%s: \"%s\" is not one of halt, powerdown, "
 		       "reboot, suspend", call->method->name,

@@ -93,6 +93,8 @@ static int host_event_send(struct va_call *call, struct va_value **ret)
 	if (err < 0)
 		return err;
 	sent.agent = agent;
+	if (agent)
+		h->ops->agent_seen(h->arg, sent.guest, agent);
 	err = events_send(h->events, &sent, clock_now() + STORE_DEADLINE_NS,
 			  &seq, &again, text, sizeof(text));
 	if (err < 0)
