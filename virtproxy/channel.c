@@ -10,6 +10,10 @@
  * opened again when the mux asks for it, at growing intervals: that is the only
  * cure for some states of QEMU's chardev, and harmless because the link resumes.
  *
+ * A QEMU whose VM has migrated away still hands out what its queues hold, and the
+ * new host is given the same.  With a monitor (qmp.c), bytes that came after it said
+ * that the VM stopped are kept back until it says why, and thrown away in that case.
+ *
  * SPDX-License-Identifier: MIT
  */
 #include "config.h"
@@ -63,6 +67,7 @@ static void channel_down(struct vp_endpoint *ep, enum channel_state state,
 	bool was_up = ep->state == CHANNEL_UP;
 
 	ep->state = state;
+	ep->held = 0;
 	if (!was_up)
 		return;
 	vp_mux_detach(ep->mux, clock_now());
@@ -77,7 +82,7 @@ static void channel_up(struct vp_endpoint *ep)
 	ep->blocked = false;
 	ep->backoff = VP_OPEN_DELAY_MIN;
 	ep->next_check = clock_now() + NSEC_PER_SEC;
-	if (watch(ep, ep->transport.fd, LOOP_READ) < 0)
+	if (watch(ep, ep->transport.fd, endpoint_read_interest(ep)) < 0)
 		log_error("%s: the channel cannot be watched: %s", ep->label,
 			  strerror(errno));
 	vp_mux_attach(ep->mux, clock_now());
@@ -193,8 +198,15 @@ static bool read_channel(struct vp_endpoint *ep)
 	size_t got = 0, n = 1;
 	ssize_t end = 0;
 
-	while (ep->state == CHANNEL_UP && n && end == 0 && got < RX_PER_TURN) {
+	while (ep->state == CHANNEL_UP && !ep->hold_until && n && end == 0 &&
+	       got < RX_PER_TURN) {
 		n = fill_rx(ep, &end);
+		/* What QEMU said before it gave these bytes decides about them. */
+		qmp_poll(ep->qmp);
+		if (ep->hold_until || ep->state != CHANNEL_UP) {
+			ep->held = ep->hold_until ? n : 0;
+			break;
+		}
 		/* After goodbye the peer's HELLO would begin a session that ends
 		 * with this process. */
 		if (n && !ep->goodbye)
@@ -236,7 +248,7 @@ static void write_channel(struct vp_endpoint *ep)
 	}
 	ep->blocked = n < 0;
 	ep->retry_at = n == -ENOBUFS ? clock_now() + WRITE_RETRY : CLOCK_NEVER;
-	loop_fd_set(ep->channel_src, n == -EAGAIN ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+	loop_fd_set(ep->channel_src, endpoint_read_interest(ep) | (n == -EAGAIN ? LOOP_WRITE : 0));
 }
 
 static void set_tick(struct vp_endpoint *ep)
@@ -330,6 +342,8 @@ void channel_on_tick(void *arg)
 
 	ep->tick_latest = now + TICK_MAX;
 	ep->blocked = false;
+	if (ep->hold_until && now >= ep->hold_until)
+		endpoint_hold(ep, false);
 	if (ep->state == CHANNEL_UP && read_channel(ep)) {
 		unsent = fd_unsent(ep->transport.fd);
 		vp_mux_set_unsent(ep->mux, unsent > 0 ? (size_t)unsent : 0);

@@ -18,6 +18,7 @@
 #include "common/sock.h"
 #include "virtproxy/lock.h"
 
+#define HOLD_MAX NSEC_PER_SEC
 #define GOODBYE_MAX (500 * NSEC_PER_MSEC)
 #define GOODBYE_POLL (5 * NSEC_PER_MSEC)
 
@@ -197,6 +198,23 @@ void vp_endpoint_free(struct vp_endpoint *ep)
 		close(ep->lock_fd);
 	free(ep->rx);
 	free(ep);
+}
+
+void endpoint_hold(struct vp_endpoint *ep, bool hold)
+{
+	size_t n = ep->held;
+
+	if (hold == (ep->hold_until != 0))
+		return;
+	ep->hold_until = hold ? clock_now() + HOLD_MAX : 0;
+	ep->held = 0;
+	if (ep->state != CHANNEL_UP)
+		return;
+	if (ep->channel_src)
+		loop_fd_set(ep->channel_src, (loop_fd_events(ep->channel_src) & LOOP_WRITE) |
+						     endpoint_read_interest(ep));
+	if (n && !ep->goodbye)
+		vp_mux_input(ep->mux, ep->rx, n, clock_now());
 }
 
 bool vp_endpoint_session_up(const struct vp_endpoint *ep)

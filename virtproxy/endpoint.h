@@ -78,6 +78,8 @@ struct vp_endpoint {
 	bool blocked;		/* the channel takes nothing now */
 	uint64_t retry_at;	/* ... and does not say when it will */
 	bool vm_paused;		/* QMP says so: silence means nothing */
+	uint64_t hold_until;	/* see endpoint_hold(); 0 = no hold */
+	size_t held;		/* bytes in rx that wait for its end */
 	bool goodbye;
 	uint64_t goodbye_until;
 	int lock_fd;
@@ -116,6 +118,14 @@ void endpoint_pump(struct vp_endpoint *ep);
 void endpoint_reopen(struct vp_endpoint *ep, const char *why);
 /* R30: the VM has left this host (or has come back, or never left). */
 void endpoint_freeze(struct vp_endpoint *ep, bool frozen, const char *why);
+/* The VM stopped, and QEMU has not said yet whether it migrates away: until it has,
+ * at most HOLD_MAX, what the channel gives is kept back. */
+void endpoint_hold(struct vp_endpoint *ep, bool hold);
+/* Whether the channel is read now: LOOP_READ or 0. */
+static inline unsigned endpoint_read_interest(const struct vp_endpoint *ep)
+{
+	return ep->hold_until ? 0 : LOOP_READ;
+}
 const char *endpoint_channel_word(const struct vp_endpoint *ep);
 
 /* endpoint.c */
@@ -153,6 +163,9 @@ int status_json(const struct vp_endpoint *ep, struct buf *answer);
 /* qmp.c */
 struct vp_qmp *qmp_new(struct vp_endpoint *ep, const char *path);
 void qmp_free(struct vp_qmp *q);
+/* Takes what the monitor has said by now, before bytes that the channel gave by now
+ * are believed.  Does nothing without a monitor (NULL). */
+void qmp_poll(struct vp_qmp *q);
 /* "off", "connected", "waiting". */
 const char *qmp_word(const struct vp_qmp *q);
 /* The machine's, "" as long as it is not known. */

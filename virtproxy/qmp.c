@@ -6,6 +6,7 @@
  *	STOP		the VM pauses: its silence is no reason to reconnect.  If
  *			it stopped because it migrates away, the channel is frozen:
  *			what QEMU still hands out was received by the new host too.
+ *			Until it has answered why, the channel's bytes are held back.
  *	RESUME		it runs here (again).
  *	RESET		the guest reboots; its agent will say so itself.
  *	VSERPORT_CHANGE	the guest opened or closed a port.
@@ -34,6 +35,7 @@
 #include "virtproxy/json_member.h"
 
 #define QMP_LINE_MAX 65536u
+#define QMP_READS 16
 #define QMP_RETRY (2 * NSEC_PER_SEC)
 #define ASK_CAPABILITIES "{\"execute\":\"qmp_capabilities\"}\n"
 #define ASK_STATUS "{\"execute\":\"query-status\"}\n"
@@ -61,12 +63,14 @@ static void ask(struct vp_qmp *q, const char *what)
 static void hint_stop(struct vp_qmp *q)
 {
 	q->ep->vm_paused = true;
+	endpoint_hold(q->ep, true);
 	ask(q, ASK_STATUS);
 }
 
 static void hint_resume(struct vp_qmp *q)
 {
 	q->ep->vm_paused = false;
+	endpoint_hold(q->ep, false);
 	endpoint_freeze(q->ep, false, "the VM runs here");
 }
 
@@ -118,6 +122,7 @@ static void take_line(struct vp_qmp *q, const char *line)
 			endpoint_freeze(q->ep, true, "the VM migrates away");
 		else if (!q->ep->vm_paused)
 			endpoint_freeze(q->ep, false, "the VM runs here");
+		endpoint_hold(q->ep, false);
 	}
 }
 
@@ -130,13 +135,14 @@ static void disconnect(struct vp_qmp *q)
 	q->fd = -1;
 	buf_reset(&q->in);
 	q->ep->vm_paused = false;
+	endpoint_hold(q->ep, false);
 	loop_timer_in(q->retry, QMP_RETRY);
 }
 
-static void on_qmp(int fd, unsigned events, void *arg)
+/* One read and what it completes; false when there is no more. */
+static bool take_some(struct vp_qmp *q)
 {
-	struct vp_qmp *q = arg;
-	ssize_t n = buf_read_fd(&q->in, fd, QMP_LINE_MAX);
+	ssize_t n = buf_read_fd(&q->in, q->fd, QMP_LINE_MAX);
 
 	while (n > 0) {
 		const uint8_t *data = buf_data(&q->in);
@@ -152,6 +158,22 @@ static void on_qmp(int fd, unsigned events, void *arg)
 	}
 	if (n <= 0 && n != -EAGAIN)
 		disconnect(q);
+	return n > 0;
+}
+
+void qmp_poll(struct vp_qmp *q)
+{
+	/* A monitor that talks without end is not waited for. */
+	for (int i = 0; q && q->fd >= 0 && i < QMP_READS; i++)
+		if (!take_some(q))
+			break;
+}
+
+static void on_qmp(int fd, unsigned events, void *arg)
+{
+	struct vp_qmp *q = arg;
+
+	qmp_poll(q);
 	endpoint_pump(q->ep);
 }
 

@@ -358,8 +358,8 @@ for how in ("ctl", "SIGTERM"):
 
 
 class FakeQmp:
-    def __init__(self):
-        self.path = os.path.join(tmpdir(), "qmp")
+    def __init__(self, name="qmp"):
+        self.path = os.path.join(tmpdir(), name)
         self.status = "running"
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
@@ -371,6 +371,8 @@ class FakeQmp:
         self.lines = Lines(self.conn)
         assert self.lines.next(5) == '{"execute":"qmp_capabilities"}'
         self.conn.sendall(b'{"return": {}}\r\n')
+        assert self.lines.next(5) == '{"execute":"query-uuid"}'
+        self.conn.sendall(b'{"return": {"UUID": "00000000-0000-0000-0000-000000000000"}}\r\n')
         self.answer()
 
     def answer(self):
@@ -419,6 +421,47 @@ def _():
         p.host.wait_status("qmp", "waiting")
         assert p.host.status()["session"] == "up"
         sup.close()
+    server.close()
+
+
+@suite.case("QMP: what came after STOP waits for its reason, and is dropped if it migrates")
+def _():
+    seen = []
+
+    def sink(conn):
+        while data := conn.recv(65536):
+            seen.append(data)
+    server, qmp = Server(sink), FakeQmp("qmp2")
+    with Pair(outs=["e"], ins={"e": server.path}, opener="guest",
+              host_args=["--qmp", qmp.path]) as p:
+        qmp.accept()
+        p.host.wait_status("qmp", "connected")
+        with p.connect("e") as s:
+            s.sendall(b"a")
+            wait_until(lambda: seen == [b"a"], 10, "the first byte")
+            sent = 1
+            for status, text in (("paused", b"b"), ("postmigrate", b"zombie")):
+                # Both lie there when virtproxy looks: it was away for a while.
+                p.host.signal(signal.SIGSTOP)
+                qmp.status = status
+                qmp.event("STOP")
+                s.sendall(text)
+                sent += len(text)
+                wait_until(lambda: p.guest.status()["stream-bytes-out"] >= sent, 10,
+                           "the guest's end to send it")
+                p.host.signal(signal.SIGCONT)
+                if status == "postmigrate":
+                    qmp.answer()
+                    p.host.wait_status("channel", "frozen")
+                else:
+                    # No answer: it waits for a second, then goes on.
+                    wait_until(lambda: b"".join(seen) == b"ab", 10, "the second byte")
+                    qmp.answer()
+            time.sleep(0.3)
+            assert b"".join(seen) == b"ab", seen
+            # It never left: the link sends again what was dropped.
+            qmp.event("RESUME")
+            wait_until(lambda: b"".join(seen) == b"abzombie", 15, "the rest")
     server.close()
 
 
