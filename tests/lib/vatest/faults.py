@@ -104,8 +104,9 @@ class Link:
         wanted = "isaserial" if self.kind == "serial" else ""
         out = self.rig.guest.sh(
             "for p in $(pidof va-agent); do echo $p $(sed -n 's/^PPid:.//p' /proc/$p/status) "
-            "$(tr '\\0' ' ' </proc/$p/cmdline); done; true")
-        rows = [line.split(None, 2) for line in out.splitlines() if len(line.split()) >= 3]
+            "$(tr '\\0' ' ' </proc/$p/cmdline); done 2>/dev/null; true")
+        rows = [line.split(None, 2) for line in out.splitlines()
+                if re.match(r"\d+ \d+ \S", line)]     # else it ended meanwhile
         found = {}
         for pid, _parent, words in rows:
             if "--role=" not in words and ("isaserial" in words) == bool(wanted):
@@ -252,7 +253,8 @@ class Rig:
         self.guest = Guest(name="faults", channels=self.kinds, **options)
         self.suite.cleanups.append(lambda: self.guest.close())
         self.before_links()
-        self.suite.on_failure.append(lambda: self.guest.report())
+        self.suite.on_failure.append(lambda: self.guest.report() + "\nQEMU:\n" +
+                                     self.guest.qemu.log()[-2000:])
         for kind in self.kinds:
             self.links[kind] = self.link(self, kind, getattr(self.guest, kind))
             self.suite.cleanups.append(lambda k=kind: self.links[k].proxy.close())
@@ -264,9 +266,11 @@ class Rig:
         late = self._turn(time.monotonic())
         assert not late, "no work is done by %s" % late
         self.pause()
+        self.guest_load(False)
         time.sleep(0.5)
         for kind, link in self.links.items():
             self.baseline[kind] = link.usage()
+        self.guest_load(True)
 
     def before_links(self):
         """The guest is there; for what the links need."""
@@ -353,13 +357,13 @@ class Rig:
         began = time.monotonic()
         for kind, what in self.pause():
             res.wrong(kind, "hung", "hung: " + what)
-        if not row.load:
-            self.guest_load(True)
+        self.guest_load(False)
         self.rewinds = False
         self._check_counts(first, res)
         self._check_guest_calls(res)
         self._check_streams(res)
         self._check_usage(res)
+        self.guest_load(True)
         print("# seconds: injecting %.1f, recovery %.1f, the load's turn %.1f, the end %.1f" % (
             *spent, time.monotonic() - began))
         self._report(res)
