@@ -40,49 +40,23 @@ const struct verb *client_find_verb(const char *name)
 	return NULL;
 }
 
-static void verb_options(const struct verb *v, char *program, size_t size,
-			 struct options *ret)
-{
-	snprintf(program, size, PROGRAM " %s", v->name);
-	*ret = (struct options){
-		.program = program,
-		.usage = v->usage,
-		.about = v->about ? v->about : v->help,
-		.rows = v->rows,
-		.nrows = v->nrows,
-		.epilog = v->epilog,
-	};
-}
-
-void client_verb_help(const struct verb *v)
-{
-	char program[64];
-	struct options o;
-
-	verb_options(v, program, sizeof(program), &o);
-	options_help(&o, stdout);
-}
-
 /* argv[0] is the verb's (last) word. */
 static int run_verb(struct client *cl, const struct verb *v, int argc,
 		    char **argv)
 {
 	CLEANUP_FREE void *opts = calloc(1, v->opts_size ? v->opts_size : 1);
-	char program[64];
-	struct options o;
 	int first = 0, n, r;
 
 	if (!opts)
 		return VAC_ERROR;
 	cl->verb = v;
 	cl->opts = opts;
-	verb_options(v, program, sizeof(program), &o);
-	r = options_parse(&o, cl, argc, argv, v->stop_at_operand, &first);
+	r = client_parse(cl, argc, argv, &first);
 	if (r)
 		return r > 0 ? VAC_OK : VAC_USAGE;
 	n = argc - first;
 	if (n < v->min_args || (v->max_args >= 0 && n > v->max_args)) {
-		out_error(NULL, v->name, "usage: %s [OPTION...] %s", program,
+		out_error(NULL, v->name, "usage: " PROGRAM " %s [OPTION...] %s", v->name,
 			  v->usage ? v->usage : "");
 		return VAC_USAGE;
 	}
@@ -96,6 +70,35 @@ static const char epilog[] =
 	"Exit status: 0 ok, 1 not found or false, 2 error, 3 usage, 10 not "
 	"connected or never\nsent, 11 outcome unknown, 124 timed out.\n\n"
 	"Example: va-client call guest.getfile /proc/meminfo";
+
+/* What fingers know from incus, virsh, docker and kubectl. */
+static int no_such_verb(const char *name)
+{
+	static const struct {
+		const char *typed, *verb;
+	} habits[] = {
+		{ "list", "guests" },	 { "pull", "get" },	  { "push", "put" },
+		{ "console", "shell" },	 { "enter", "shell" },	  { "ssh", "shell" },
+		{ "poweroff", "shutdown" }, { "stop", "shutdown" }, { "restart", "reboot" },
+		{ "port-forward", "forward" }, { "proxy", "forward" }, { "top", "ps" },
+		{ "logs", "dmesg" },	 { "delete", "rm" },	  { "download", "get" },
+		{ "upload", "put" },	 { "hostname", "info" },  { "uptime", "info" },
+		{ "dominfo", "info" },	 { "set", "kv set" },	  { "watch", "kv watch" },
+		{ "status", "info" },	 { "show", "info" },
+	};
+
+	for (size_t i = 0; i < sizeof(habits) / sizeof(habits[0]); i++) {
+		const struct verb *v = client_find_verb(habits[i].verb);
+
+		if (strcmp(habits[i].typed, name) != 0 || !v)
+			continue;
+		out_error(NULL, NULL, "no such verb: %s; here it is: " PROGRAM " %s %s", name,
+			  v->name, v->usage ? v->usage : "");
+		return VAC_USAGE;
+	}
+	out_error(NULL, NULL, "no such verb: %s (va-client help lists them)", name);
+	return VAC_USAGE;
+}
 
 static int run(int argc, char **argv)
 {
@@ -131,9 +134,7 @@ static int run(int argc, char **argv)
 		v = client_find_verb(argv[first]);
 	if (v)
 		return run_verb(&cl, v, argc - first, argv + first);
-	out_error(NULL, NULL, "no such verb: %s (va-client help lists them)",
-		  argv[first]);
-	return VAC_USAGE;
+	return no_such_verb(argv[first]);
 }
 
 int main(int argc, char **argv)

@@ -452,4 +452,27 @@ def _():
     assert run([os.path.join(SRC, "dist/commands/distribution"), "x"]).returncode == 2
 
 
+@suite.case("exec: the guest, its options, the program and all that is the program's")
+def _():
+    env = hostd.env
+    for args, want in ((("web", "echo", "-n", "a"), b"a"), (("web", "--", "echo", "-n", "b"), b"b"),
+                       (("-e", "A=1", "web", "-e", "B=2", "sh", "-c", "echo $A$B -c"), b"12 -c\n"),
+                       (("--", "echo", "web"), b"web\n"), (("echo", "web", "--"), b"web --\n"),
+                       (("-G", "web", "echo", "--", "x"), b"-- x\n")):
+        assert va(env, "exec", *args) == want, args
+    r = run([program("va-client"), "exec", "web", "--", "echo", "x"], env=dict(env, VA_GUEST="web"))
+    assert r.stdout == "x\n", r
+    va(env, "exec", "nosuch", "--", "true", code=125, text="nosuch: no such guest")
+    va(env, "exec", "web", "--nosuch", "true", code=3, text="--nosuch")
+    va(env, "exec", "web", code=125, text="usage: va-client exec")
+
+
+@suite.case("a verb of another tool is answered with ours")
+def _():
+    for typed, ours in (("list", "va-client guests"), ("push", "va-client put"),
+                        ("console", "va-client shell"), ("port-forward", "va-client forward")):
+        va(hostd.env, typed, "web", code=3, text="here it is: " + ours)
+    va(hostd.env, "nosuch", code=3, text="va-client help lists them")
+
+
 suite.main()

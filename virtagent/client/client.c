@@ -70,3 +70,36 @@ uint64_t client_deadline(const struct client *cl, uint64_t dflt_ns)
 
 	return ns ? clock_now() + ns : CLOCK_NEVER;
 }
+
+static void verb_options(const struct verb *v, char *program, size_t size,
+			 struct options *ret)
+{
+	snprintf(program, size, PROGRAM " %s", v->name);
+	*ret = (struct options){
+		.program = program,
+		.usage = v->usage,
+		.about = v->about ? v->about : v->help,
+		.rows = v->rows,
+		.nrows = v->nrows,
+		.epilog = v->epilog,
+	};
+}
+
+void client_verb_help(const struct verb *v)
+{
+	char program[64];
+	struct options o;
+
+	verb_options(v, program, sizeof(program), &o);
+	options_help(&o, stdout);
+}
+
+int client_parse(struct client *cl, int argc, char **argv, int *first)
+{
+	const struct verb *v = cl->verb;
+	char program[64];
+	struct options o;
+
+	verb_options(v, program, sizeof(program), &o);
+	return options_parse(&o, cl, argc, argv, v->stop_at_operand, first);
+}

@@ -273,19 +273,44 @@ static int start(struct client *cl, struct rpc *r, const struct exec_opts *o,
 	return exec_join(cl, r, "exec", buf_cstr(&target), tty, o->no_stdin);
 }
 
+/*
+ * "exec GUEST [OPTION...] [--] PROGRAM...", "exec [OPTION...] [--] PROGRAM...": what
+ * stands behind the program is the program's.  The first operand is the guest when a
+ * guest has that name, or when "--" follows.  -1, or an exit code.
+ */
+static int take_guest(struct client *cl, int *argc, char ***argv, const char **guest)
+{
+	int first = 0, r;
+
+	/* "exec -- PROGRAM": the word before our operands ended the options. */
+	if (*argc == 0 || !strcmp((*argv)[-1], "--"))
+		return -1;
+	/* With -G all operands are the program's; VA_GUEST is only a default. */
+	if (cl->guest && cl->guest != getenv("VA_GUEST"))
+		return -1;
+	if (!exec_first_is_guest(cl, *argc, *argv) &&
+	    !(*argc > 1 && !strcmp((*argv)[1], "--")))
+		return -1;
+	*guest = (*argv)[0];
+	r = client_parse(cl, *argc, *argv, &first);
+	if (r)
+		return r > 0 ? VAC_OK : VAC_USAGE;
+	*argc -= first;
+	*argv += first;
+	return -1;
+}
+
 static int run_exec(struct client *cl, int argc, char **argv)
 {
 	const struct exec_opts *o = cl->opts;
 	CLEANUP_RPC struct rpc *r = NULL;
 	const char *guest = NULL;
+	int code = take_guest(cl, &argc, &argv, &guest);
 
-	if (exec_first_is_guest(cl, argc, argv)) {
-		guest = argv[0];
-		argc--;
-		argv++;
-	}
+	if (code >= 0)
+		return code;
 	if (argc == 0) {
-		out_error(NULL, "exec", "usage: va-client exec [GUEST] [OPTION...] -- PROGRAM [ARG...]");
+		out_error(NULL, "exec", "usage: va-client exec [GUEST] [OPTION...] [--] PROGRAM [ARG...]");
 		return EXEC_OWN_FAILURE;
 	}
 	if (rpc_connect(cl, SIDE_GUEST, guest, &r))
@@ -333,7 +358,7 @@ static int run_attach(struct client *cl, int argc, char **argv)
 
 const struct verb verb_exec = {
 	.name = "exec",
-	.usage = "[GUEST] [OPTION...] -- PROGRAM [ARG...]",
+	.usage = "[GUEST] [OPTION...] [--] PROGRAM [ARG...]",
 	.help = "run a program in a guest",
 	.about = "Runs PROGRAM in the guest, joined to this terminal, and exits with its status\n"
 		 "(128 + signal; 126 and 127 as shells do; 125: va-client failed; 124: time is up).\n"
@@ -341,6 +366,7 @@ const struct verb verb_exec = {
 	.rows = exec_rows,
 	.nrows = NROWS(exec_rows),
 	.opts_size = sizeof(struct exec_opts),
+	.stop_at_operand = true,
 	.min_args = 1,
 	.max_args = -1,
 	.run = run_exec,

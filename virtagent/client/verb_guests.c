@@ -75,6 +75,11 @@ static int run_guests(struct client *cl, int argc, char **argv)
 	struct guest_list l;
 	int code, error = guest_list_get(cl, &l);
 
+	if (error && !target_on_host(cl)) {
+		out_error(NULL, "guests", "neither va-hostd nor a virtproxy runs in %s; where "
+			  "this machine is a guest, its host lists the guests", target_runtime());
+		return VAC_NOT_CONNECTED;
+	}
 	if (error) {
 		out_error(NULL, "guests", "nothing runs in %s: %s",
 			  target_runtime(), strerror(-error));

@@ -3,12 +3,14 @@
 SPDX-License-Identifier: MIT
 """
 import os
+import pathlib
 import shlex
 import subprocess
 import sys
 
-from . import Guest, Skip
+from . import SRC, Guest, Skip, program
 from .host import Proxy
+from .hostd import Hostd
 
 CALL = ["call", "guest.getfile", "/proc/meminfo"]
 KINDS = (("virtio-serial", "virtio"), ("isa-serial", "serial"))
@@ -31,29 +33,46 @@ For a guest of your own, give QEMU a port and put va-agent-static into the guest
 """
 
 SHELL = """
-The guest is up.  Its two channels:
+The guest "demo" is up, served by va-hostd over its virtio port.  Try:
 
-  va-client ...                      over virtio-serial (VA_GUEST is set)
-  va-client -G "$VA_SERIAL" ...      over isa-serial
+  va-client guests                      va-client info demo
+  va-client call guest.getfile /proc/meminfo
+  va-client exec demo -- uname -a       va-client shell demo
+  va-client ls demo:/                   va-client get demo:/etc/inittab .
+  va-client events --since 0            va-client dmesg -w demo
+  va-client ps demo                     va-client reboot demo --wait
+  va-client help                        va-client help guest.getfile
 
-Try:  va-client call guest.getfile /proc/meminfo
-      va-client methods
-      va-client help guest.getfile
-
+Inside the guest ("va-client shell demo") va-client calls its host.  The other channel,
+an isa-serial port, is at hand as: va-client -G "$VA_SERIAL" ping
 The guest's console is in $VA_CONSOLE.  Leave this shell to end the guest.
 """
 
 
-def shell(guest, proxies):
-    env = dict(os.environ, VA_GUEST="unix:" + proxies["virtio"].rpc,
-               VA_SERIAL="unix:" + proxies["serial"].rpc, VA_CONSOLE=guest.console_path)
-    print(SHELL)
-    # Without a terminal (a script) the shell reads its commands from stdin.
-    return subprocess.run([os.environ.get("SHELL") or "/bin/sh"], env=env).returncode
+def shell():
+    offered = os.path.join(SRC, "dist/commands")
+    # Where the build's prefix puts them.
+    files = {"/usr%s/lib/virtagent/commands/%s" % (local, name):
+             (pathlib.Path(offered, name), 0o755)
+             for name in os.listdir(offered) for local in ("", "/local")}
+    with Guest(name="demo", programs={"/bin/va-client": program("va-client")},
+               files=files, reboot=True) as guest, \
+            Proxy(guest.serial) as serial, \
+            Hostd(["demo=unix-connect:%s:-" % guest.virtio]) as hostd:
+        print("booted under %s in %.1f s" % (guest.accel, guest.boot_seconds), flush=True)
+        hostd.wait_state("demo", "connected", 60)
+        env = dict(os.environ, **hostd.env, VA_SERIAL="unix:" + serial.rpc,
+                   VA_CONSOLE=guest.console_path)
+        env.pop("VA_GUEST", None)
+        print(SHELL, flush=True)
+        # Without a terminal (a script) the shell reads its commands from stdin.
+        return subprocess.run([os.environ.get("SHELL") or "/bin/sh"], env=env).returncode
 
 
 def main(argv):
     print("\n==> booting a guest", flush=True)
+    if "--shell" in argv:
+        return shell()
     with Guest(name="demo") as guest:
         print("booted under %s in %.1f s" % (guest.accel, guest.boot_seconds))
         proxies = {}
@@ -61,8 +80,6 @@ def main(argv):
             for label, attribute in KINDS:
                 proxies[attribute] = Proxy(getattr(guest, attribute))
                 proxies[attribute].wait_agent()
-            if "--shell" in argv:
-                return shell(guest, proxies)
             for label, attribute in KINDS:
                 print("\n==> over %s: va-client %s" % (label, shlex.join(CALL)), flush=True)
                 r = proxies[attribute].client(*CALL)
