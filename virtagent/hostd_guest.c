@@ -92,13 +92,14 @@ static void session_down(struct guest *g, const char *why)
 	announce_session_down(g, why);
 }
 
-static void channel_changed(struct guest *g, bool up, const char *why)
+/* off: not by our own virtproxy's wish, so the machine ended. */
+static void channel_changed(struct guest *g, bool up, bool off, const char *why)
 {
 	if (g->link.channel_up == up)
 		return;
 	g->link.channel_up = up;
 	g->down_ns = up ? 0 : clock_now();
-	g->was_off |= !up;
+	g->was_off |= !up && off;
 	changed(g);
 	if (up)
 		log_info("guest %s: channel up: %s", g->spec.name, why);
@@ -116,7 +117,7 @@ static void check_silence(struct guest *g)
 		return;
 	if (!g->link.channel_up) {
 		if (!g->lost && now - g->down_ns >= GUEST_GRACE_NS) {
-			g->lost = true;
+			g->lost = g->was_off = true;
 			announce_event(g, "guest-lost",
 				       g->link.why[0] ? g->link.why :
 							"its channel is closed");
@@ -170,7 +171,8 @@ static void on_event(void *arg, char *line)
 	else if (strcmp(what, "session") == 0)
 		session_down(g, g->link.why);
 	else if (strcmp(what, "channel") == 0)
-		channel_changed(g, strcmp(dir, "up") == 0, g->link.why);
+		channel_changed(g, strcmp(dir, "up") == 0,
+				strcmp(dir, "down") == 0, g->link.why);
 	else if (strcmp(what, "peer") == 0)
 		peer_heard(g, strcmp(dir, "heard") == 0);
 	proxy_poll(g->proxy, NULL, NULL);
@@ -212,7 +214,7 @@ static void on_status(void *arg, const char *json)
 	va_value_free(g->link.status);
 	g->link.status = v;
 	take_heard(g, v);
-	channel_changed(g, says_up(v, "channel"), "as virtproxy says");
+	channel_changed(g, says_up(v, "channel"), false, "as virtproxy says");
 	up = says_up(v, "session");
 	if (up && !g->link.session_up)
 		session_up(g, "as virtproxy says");

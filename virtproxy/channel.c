@@ -61,8 +61,9 @@ static int watch(struct vp_endpoint *ep, int fd, unsigned events)
 	return ep->channel_src ? 0 : -errno;
 }
 
+/* ours: it was our wish; the machine at its other end is still there. */
 static void channel_down(struct vp_endpoint *ep, enum channel_state state,
-			 const char *why)
+			 bool ours, const char *why)
 {
 	bool was_up = ep->state == CHANNEL_UP;
 
@@ -73,7 +74,7 @@ static void channel_down(struct vp_endpoint *ep, enum channel_state state,
 	vp_mux_detach(ep->mux, clock_now());
 	log_ratelimited(&channel_limit, LOG_LVL_INFO, "%s: channel %s: %s", ep->label,
 			endpoint_channel_word(ep), why);
-	ctl_event(ep, "event channel down %s", why);
+	ctl_event(ep, "event channel %s %s", ours ? "closed" : "down", why);
 }
 
 static void channel_up(struct vp_endpoint *ep)
@@ -93,17 +94,22 @@ static void channel_up(struct vp_endpoint *ep)
 }
 
 /* The channel is of no use any more: close it, open it again later. */
-static void channel_lost(struct vp_endpoint *ep, const char *why)
+static void close_channel(struct vp_endpoint *ep, bool ours, const char *why)
 {
 	if (ep->state == CHANNEL_UP)
 		ep->counts.channel_losses++;
 	watch(ep, -1, 0);
-	channel_down(ep, CHANNEL_CLOSED, why);
+	channel_down(ep, CHANNEL_CLOSED, ours, why);
 	ep->transport.ops->close(&ep->transport);
 	loop_timer_in(ep->open_timer, ep->backoff);
 	ep->backoff *= 2;
 	if (ep->backoff > OPEN_DELAY_MAX)
 		ep->backoff = OPEN_DELAY_MAX;
+}
+
+static void channel_lost(struct vp_endpoint *ep, const char *why)
+{
+	close_channel(ep, false, why);
 }
 
 /* Nobody at the other side: keep the descriptor, do not poll it, look again. */
@@ -113,7 +119,8 @@ static void channel_absent(struct vp_endpoint *ep)
 						       ABSENT_DELAY_MIN;
 
 	watch(ep, -1, 0);
-	channel_down(ep, CHANNEL_ABSENT, "nobody is attached to the other side");
+	channel_down(ep, CHANNEL_ABSENT, false,
+		     "nobody is attached to the other side");
 	loop_timer_in(ep->open_timer, delay);
 }
 
@@ -360,7 +367,7 @@ void endpoint_reopen(struct vp_endpoint *ep, const char *why)
 	if (ep->state == CHANNEL_FROZEN)
 		return;
 	ep->backoff = VP_OPEN_DELAY_MIN;
-	channel_lost(ep, why);
+	close_channel(ep, true, why);
 }
 
 void endpoint_freeze(struct vp_endpoint *ep, bool frozen, const char *why)
@@ -370,7 +377,7 @@ void endpoint_freeze(struct vp_endpoint *ep, bool frozen, const char *why)
 	if (frozen) {
 		loop_timer_stop(ep->open_timer);
 		watch(ep, -1, 0);
-		channel_down(ep, CHANNEL_FROZEN, why);
+		channel_down(ep, CHANNEL_FROZEN, true, why);
 		log_info("%s: frozen: %s", ep->label, why);
 		return;
 	}

@@ -113,9 +113,11 @@ void vp_endpoint_reset_accepted(struct vp_endpoint *ep, const char *service,
  *   quiesce | resume
  *   reconnect      close and reopen the transport
  *   adopt          marks this connection as the supervisor's: events follow as
- *                  lines "event session up|down WHY", "event channel up|down
- *                  WHY", "event refused NUMBER SERVICE REASON", "event peer
- *                  silent|heard" (nothing came for 5 s; something came again)
+ *                  lines "event session up|down WHY", "event channel
+ *                  up|down|closed WHY" (closed: by virtproxy itself; the
+ *                  machine did not end), "event refused NUMBER SERVICE REASON",
+ *                  "event peer silent|heard" (nothing came for 5 s; something
+ *                  came again)
  *   shutdown       ends the process after streams were told
  */
 int vp_endpoint_add_ctl(struct vp_endpoint *ep, const char *path, gid_t gid,
