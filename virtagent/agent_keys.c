@@ -29,6 +29,7 @@
 #include "virtagent/http_client.h"
 
 #define CALL_NS (20 * NSEC_PER_SEC)
+#define BYTES_PER_S_MIN 4096u
 #define RETRY_MIN_NS (NSEC_PER_SEC / 2)
 #define RETRY_MAX_NS (30 * NSEC_PER_SEC)
 #define REPLY_MAX (64u << 10)
@@ -47,11 +48,12 @@ static int call_host(const char *host, const char *method, const struct va_value
 	struct http_call http = {
 		.method = "POST", .target = "/RPC2", .headers = headers,
 		.reply = &reply,
-		.deadline_ns = clock_now() +
-			       (uint64_t)(clock_scale() * CALL_NS),
 	};
 	int err = c ? codec_encode_call(method, params, &body) : -ENOMEM;
+	uint64_t ns = CALL_NS + buf_len(&body) * (NSEC_PER_SEC / BYTES_PER_S_MIN);
 
+	/* A serial line may be slow: what its bytes take there, too. */
+	http.deadline_ns = clock_now() + (uint64_t)(clock_scale() * (double)ns);
 	http.body = buf_data(&body);
 	http.body_len = buf_len(&body);
 	if (err == 0)

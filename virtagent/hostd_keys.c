@@ -26,6 +26,7 @@
 
 #define UUID_BYTES 36u
 #define CALL_NS (30 * NSEC_PER_SEC)
+#define BYTES_PER_S_MIN 4096u /* of a slow serial line with other traffic */
 #define AGAIN_MIN_NS (NSEC_PER_SEC / 4)
 #define AGAIN_MAX_NS (30 * NSEC_PER_SEC)
 
@@ -71,9 +72,13 @@ static void later(struct guest_keys *gk, const char *what, const char *why)
 	loop_timer_in(gk->again, gk->pause_ns);
 }
 
-static uint64_t call_deadline(void)
+/* A serial line may be slow, and what does not get through is begun anew: a call
+ * has the time its bytes take there. */
+static uint64_t call_deadline(size_t bytes)
 {
-	return clock_now() + (uint64_t)(clock_scale() * CALL_NS);
+	uint64_t ns = CALL_NS + bytes * (NSEC_PER_SEC / BYTES_PER_S_MIN);
+
+	return clock_now() + (uint64_t)(clock_scale() * (double)ns);
 }
 
 static void take_text(const struct va_value *v, const char *member, char *ret,
@@ -122,7 +127,7 @@ static void ask_state(struct guest_keys *gk)
 	CLEANUP_VALUE struct va_value *params = va_array();
 
 	gk->call = hostd_call_start(gk->g, "guest.kv.state", params,
-				    call_deadline(), on_state, gk);
+				    call_deadline(0), on_state, gk);
 	if (!gk->call)
 		later(gk, "guest.kv.state", strerror(errno));
 }
@@ -166,7 +171,8 @@ static void push(struct guest_keys *gk, struct va_value *batch)
 		return;
 	}
 	gk->call = hostd_call_start(gk->g, "guest.kv.push", params,
-				    call_deadline(), on_push, gk);
+				    call_deadline(va_weight(params)), on_push,
+				    gk);
 	if (!gk->call)
 		later(gk, "guest.kv.push", strerror(errno));
 }

@@ -255,7 +255,7 @@ static int take_change(void *arg, const struct store_key *key)
 		return 1;
 	}
 	j->upto = key->revision;
-	if (!key->value && j->since == 0)
+	if ((!key->value && j->since == 0) || !str_glob(j->pattern, key->name))
 		return 0;
 	if (!visible(j, key)) {
 		/* As if it were not there, which it may have been before. */
@@ -265,7 +265,7 @@ static int take_change(void *arg, const struct store_key *key)
 		if (j->since == 0 || j->who == KEYS_MEMBER)
 			return 0;
 		j->error = va_append(j->list, key_whole(&gone));
-	} else if (str_glob(j->pattern, key->name)) {
+	} else {
 		j->error = va_append(j->list, key_whole(key));
 	}
 	j->count++;
