@@ -18,8 +18,8 @@ struct vp_inflate;
 /* NULL on ENOMEM. */
 struct vp_deflate *vp_deflate_new(void);
 void vp_deflate_free(struct vp_deflate *z);
-/* Appends to out what n bytes at in become, up to a byte boundary from which
- * the other side can go on.  0 or -ENOMEM / -EMSGSIZE (the stream is lost). */
+/* Appends to out what n bytes at in become; the other side can inflate them all
+ * from it.  0 or -ENOMEM / -EMSGSIZE (the stream is lost). */
 int vp_deflate_run(struct vp_deflate *z, const uint8_t *in, size_t n,
 		   struct buf *out);
 /* False once 8 KiB did not shrink by a tenth. */
