@@ -86,6 +86,7 @@ static void channel_up(struct vp_endpoint *ep)
 	if (watch(ep, ep->transport.fd, endpoint_read_interest(ep)) < 0)
 		log_error("%s: the channel cannot be watched: %s", ep->label,
 			  strerror(errno));
+	vp_mux_set_trigger(ep->mux, ep->transport.trigger);
 	vp_mux_attach(ep->mux, clock_now());
 	if (ep->transport.ops->tune)
 		ep->transport.ops->tune(&ep->transport, vp_mux_channel(ep->mux));

@@ -47,6 +47,7 @@ struct vp_params {
 const struct vp_params *vp_params_of(enum vp_channel channel);
 
 #define VP_FEATURE_DEFLATE 0x1u
+#define VP_FEATURE_TRIGGER_14 0x2u /* guest: its UART's; host: it pads to that */
 #define VP_VERSION 1u
 
 /* Floors for what a peer may announce: below, nothing useful would work. */
@@ -63,6 +64,7 @@ const struct vp_params *vp_params_of(enum vp_channel channel);
 #define VP_RECONNECT_MAX (30 * NSEC_PER_SEC)
 #define VP_LEAD_ZEROS 32u /* R5 */
 #define VP_PAD 8u	  /* R24: the trigger level Linux sets on a 16550A */
+#define VP_PAD_14 14u	  /* the level that a guest says it has set */
 
 /* What a frame takes in the ring beside its payload (the raw header and
  * trailer; on serial lines about the same goes to framing on the wire). */
@@ -134,6 +136,7 @@ struct vp_link {
 	enum vp_channel channel;
 	uint8_t vr;
 	bool may_probe, compress;
+	bool trigger_14; /* guest: the UART's level is 14 */
 	uint32_t start_seq, max_streams;
 	const struct vp_params *params;
 	struct vp_link_ops ops;

@@ -20,11 +20,13 @@
 static struct vp_limits own_limits(const struct vp_link *l)
 {
 	const struct vp_params *p = l->params;
-	bool deflate = l->compress && l->channel == VP_CHANNEL_SERIAL;
+	bool serial = l->channel == VP_CHANNEL_SERIAL;
+	bool pad_14 = serial && (l->role == VP_HOST || l->trigger_14);
 
 	return (struct vp_limits){
 		.channel = l->channel,
-		.features = deflate ? VP_FEATURE_DEFLATE : 0,
+		.features = (l->compress && serial ? VP_FEATURE_DEFLATE : 0) |
+			    (pad_14 ? VP_FEATURE_TRIGGER_14 : 0),
 		.payload = p->payload,
 		.streams = l->max_streams && l->max_streams < p->streams ?
 				   l->max_streams :

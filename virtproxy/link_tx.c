@@ -156,7 +156,7 @@ static void put_beacon(struct vp_link *l)
 
 static bool stage_room(const struct vp_link *l)
 {
-	return buf_room(&l->stage) >= CONTROL_ROOM + VP_PAD;
+	return buf_room(&l->stage) >= CONTROL_ROOM + VP_PAD_14;
 }
 
 /* What is due and concerns no session, or its start. */
@@ -222,11 +222,13 @@ static void stage_ack(struct vp_link *l)
 /* R24: bursts of the host end at a multiple of the UART's trigger. */
 static void pad_stage(struct vp_link *l)
 {
-	static const uint8_t zeros[VP_PAD];
-	size_t over = (l->counters[VP_C_BYTES_OUT] + buf_len(&l->stage)) % VP_PAD;
+	static const uint8_t zeros[VP_PAD_14];
+	size_t level = l->up && l->agreed.features & VP_FEATURE_TRIGGER_14 ?
+			       VP_PAD_14 : VP_PAD;
+	size_t over = (l->counters[VP_C_BYTES_OUT] + buf_len(&l->stage)) % level;
 
 	if (l->role == VP_HOST && l->channel != VP_CHANNEL_VIRTIO && over)
-		buf_put(&l->stage, zeros, VP_PAD - over);
+		buf_put(&l->stage, zeros, level - over);
 }
 
 bool vp_link_may_talk(const struct vp_link *l)

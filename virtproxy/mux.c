@@ -120,6 +120,11 @@ void vp_mux_attach(struct vp_mux *m, uint64_t now)
 	vp_link_attach(&m->link, now);
 }
 
+void vp_mux_set_trigger(struct vp_mux *m, unsigned bytes)
+{
+	m->link.trigger_14 = bytes == VP_PAD_14;
+}
+
 void vp_mux_detach(struct vp_mux *m, uint64_t now)
 {
 	vp_link_detach(&m->link, now);

@@ -123,6 +123,9 @@ void vp_mux_free(struct vp_mux *m);
  * be absent) or closed.  What was in flight is unknown; the session is kept and
  * resumed when the peer still has it (R28). */
 void vp_mux_attach(struct vp_mux *m, uint64_t now);
+/* Guest on a serial line, before attaching: at how many bytes its UART interrupts
+ * (0 = not known).  The host ends its bursts there, if it is 14. */
+void vp_mux_set_trigger(struct vp_mux *m, unsigned bytes);
 void vp_mux_detach(struct vp_mux *m, uint64_t now);
 
 /* Bytes from the channel.  Never fails: what is wrong is counted. */

@@ -61,6 +61,7 @@ struct vp_transport {
 	int wait_fd;  /* while opening */
 	unsigned wait_events; /* LOOP_READ, LOOP_WRITE */
 	int listen_fd;
+	unsigned trigger;  /* of the UART, bytes; 0 = none or not known */
 	uint64_t overruns; /* R35: bytes the guest's kernel dropped */
 	bool complained; /* about the tty being a console */
 	bool used;	 /* fd: was opened once */

@@ -109,15 +109,22 @@ static void set_closing_wait(int fd)
 	ioctl(fd, TIOCSSERIAL, &ss); /* close() flushes first in any case */
 }
 
-static void set_rx_trigger(const char *name)
+/* Returns what the level is then; 0 = not known. */
+static unsigned set_rx_trigger(const char *name)
 {
 	CLEANUP_CLOSE int fd = -1;
-	char path[128];
+	char path[128], level[16] = "";
 
 	snprintf(path, sizeof(path), "/sys/class/tty/%.60s/rx_trig_bytes", name);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd >= 0 && write(fd, RX_TRIGGER, sizeof(RX_TRIGGER) - 1) < 0)
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	if (write(fd, RX_TRIGGER, sizeof(RX_TRIGGER) - 1) < 0)
 		log_debug("%s: %s", path, strerror(errno));
+	/* A UART that has no such level takes the next lower one. */
+	if (pread(fd, level, sizeof(level) - 1, 0) < 0)
+		return 0;
+	return (unsigned)strtoul(level, NULL, 10);
 }
 
 /* R35: "bo:N" of the port's line in /proc/tty/driver/serial, 0 when there is
@@ -168,7 +175,7 @@ static int isa_open(struct vp_transport *t)
 		return r;
 	set_closing_wait(t->fd);
 	tcflush(t->fd, TCIOFLUSH);
-	set_rx_trigger(name);
+	t->trigger = set_rx_trigger(name);
 	t->overruns = read_overruns(name);
 	if (is_console(name) && !t->complained) {
 		log_warning("%s: %s is a console of the kernel: its messages fall "

@@ -7,6 +7,7 @@
 
 #include "tests/lib/peer.h"
 #include "tests/lib/unit.h"
+#include "virtproxy/link.h"
 
 #define MSEC UINT64_C(1000000)
 #define SEC UINT64_C(1000000000)
@@ -383,11 +384,45 @@ TEST(host_bursts_are_multiples_of_the_trigger)
 		CHECK_INT(p.bytes % 8, 0);
 	}
 	peer_done(&p);
+	/* A guest whose UART triggers at 14. */
+	peer_init(&p, VP_HOST, VP_CHANNEL_SERIAL, NULL);
+	p.features = VP_FEATURE_TRIGGER_14;
+	peer_connect(&p);
+	send_some(1); /* the first burst makes up for those before */
+	for (size_t n = 1; n < 600; n += 37) {
+		peer_forget(&p);
+		send_some(n);
+		CHECK_INT(p.bytes % 14, 0);
+	}
+	peer_done(&p);
 	connected(VP_GUEST, VP_CHANNEL_SERIAL);
 	peer_forget(&p);
 	send_some(3);
 	CHECK(p.bytes % 8);
 	peer_done(&p);
+}
+
+static uint32_t offered_features(unsigned trigger)
+{
+	uint32_t features;
+
+	peer_init(&p, VP_GUEST, VP_CHANNEL_SERIAL, NULL);
+	vp_mux_detach(p.mux, p.now);
+	vp_mux_set_trigger(p.mux, trigger);
+	vp_mux_attach(p.mux, p.now);
+	peer_pump(&p);
+	CHECK(heard(VP_T_HELLO) >= 1);
+	features = get_le32(peer_heard(&p, VP_T_HELLO, 0)->body + 3);
+	peer_done(&p);
+	return features;
+}
+
+TEST(guest_says_where_its_uart_triggers)
+{
+	CHECK_INT(offered_features(0) & VP_FEATURE_TRIGGER_14, 0);
+	CHECK_INT(offered_features(8) & VP_FEATURE_TRIGGER_14, 0);
+	CHECK_INT(offered_features(14) & VP_FEATURE_TRIGGER_14,
+		  VP_FEATURE_TRIGGER_14);
 }
 
 /* R17, R19 */
@@ -435,4 +470,5 @@ UNIT_MAIN(CASE(host_is_silent_until_it_hears),
 	  CASE(an_ack_that_goes_back_is_challenged),
 	  CASE(reset_of_the_peer_ends_the_session_with_its_reason),
 	  CASE(host_bursts_are_multiples_of_the_trigger),
+	  CASE(guest_says_where_its_uart_triggers),
 	  CASE(silence_brings_beacons_and_reconnects_only))
