@@ -1,0 +1,306 @@
+#!/usr/bin/python3
+"""What a call and a megabyte cost: instructions, memory requests, bytes, writes.
+
+Counts, not times: they are the same on a busy machine, so a change that makes a
+ping dearer fails here and not in somebody's stopwatch.  The limits, each with
+what it was when it was set, are in tests/integration/costs.  Who makes
+something cheaper lowers its limit; who must make something dearer raises it in
+the commit that says why.
+
+A virtproxy for each end and va-agent's server, without a guest.  (The agent's own
+endpoint is the same code as the guest's virtproxy; under valgrind it cannot start
+itself again as a server.)
+
+SPDX-License-Identifier: MIT
+"""
+import os
+import re
+import socket
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+from vatest import Process, Skip, Suite, need, program, sanitized, tmpdir
+from vatest import callgrind
+from vatest.env import BUILD
+from vatest.proxy import PROXY, Pair, Proxy
+from vatest.wait import connect_unix
+
+LIMITS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "costs")
+PINGS = 50
+# A figure is the least of so many times PINGS: a wait for this machine's other work
+# costs an acknowledgement of its own.
+TIMES = 4
+MIB = 1 << 20
+BODY = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>%s</methodName>\n" \
+       b"<params>\n%s</params>\n</methodCall>\n"
+MALLOC = ("malloc", "calloc", "realloc")
+
+suite = Suite()
+
+
+def read_limits():
+    limits = {}
+    with open(LIMITS, encoding="utf-8") as f:
+        for line in f:
+            if line.strip() and not line.startswith("#"):
+                name, limit, _ = re.split(r"\s{2,}", line.strip(), maxsplit=2)
+                limits[name] = float(limit)
+    return limits
+
+
+class Judge:
+    """Holds figures against the limits; done() fails for all that are over."""
+
+    limits = read_limits()
+
+    def __init__(self):
+        self.over = []
+
+    def __call__(self, name, value):
+        limit = self.limits[name]
+        print("# %-48s %9.1f  limit %9.1f" % (name, value, limit))
+        if value > limit:
+            self.over.append("%s: %.1f, limit %.1f (%s)" % (
+                name, value, limit, os.path.relpath(LIMITS, os.path.dirname(LIMITS) + "/../..")))
+
+    def done(self):
+        assert not self.over, "dearer than it may be:\n" + "\n".join(self.over)
+
+
+def call(method, params=b""):
+    body = BODY % (method, params)
+    return (b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+def exchange(sock, request):
+    """One request and its answer, whole."""
+    sock.sendall(request)
+    data = b""
+    while True:
+        piece = sock.recv(1 << 16)
+        assert piece, "the connection ended: %r" % data
+        data += piece
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head)
+        if length and len(body) >= int(length.group(1)):
+            assert head.startswith(b"HTTP/1.1 200 "), head
+            return body
+
+
+def pings(path, count):
+    with connect_unix(path, timeout=60) as s:
+        for _ in range(count):
+            assert b"<value>" in exchange(s, call(b"guest.ping"))
+
+
+class AgentServer:
+    """va-agent's server on a socket of its own."""
+
+    def __init__(self, name, start):
+        self.path = os.path.join(tmpdir(), name)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(64)
+        env = {v: os.path.join(tmpdir(), name + "." + v)
+               for v in ("VA_RUNTIME_DIR", "VA_STATE_DIR", "VA_CONF_DIR")}
+        os.makedirs(env["VA_RUNTIME_DIR"])
+        self.process = start(program("va-agent"), "--server-fd", str(self.listener.fileno()),
+                             "-l", "stderr", env=env, pass_fds=[self.listener.fileno()])
+
+    def close(self):
+        self.process.kill()
+        self.listener.close()
+
+
+def need_plain_build():
+    """The limits are of gcc at -O2."""
+    with open(os.path.join(BUILD, "config.h"), encoding="utf-8") as f:
+        built = re.search(r'VA_BUILD_SUMMARY "(.*)"', f.read()).group(1)
+    if sanitized() or "coverage yes" in built or "gcc" not in built.split(";")[0]:
+        raise Skip("a plain build with gcc is missing (%s)" % built)
+
+
+class Counted:
+    """Host's end, guest's end and server, each under callgrind."""
+
+    def __init__(self):
+        channel = os.path.join(tmpdir(), "counted")
+        self.rpc = os.path.join(tmpdir(), "counted.rpc")
+        self.server = AgentServer("counted.server", lambda *argv, **kw: callgrind.start(
+            lambda *a, **k: Process(a, **k), *argv, **kw))
+        try:
+            self.guest = self._end("unix-listen", channel, "guest", "-i",
+                                   "virtagent:%s:-" % self.server.path)
+            self.host = self._end("unix-connect", channel, "host", "-o",
+                                  "virtagent:%s:-" % self.rpc)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def _end(method, channel, role, *args):
+        return callgrind.start(lambda *a, **k: Proxy(*a[1:], program_path=a[0], **k), PROXY,
+                               "-c", "%s:%s:-" % (method, channel), "--role", role, *args)
+
+    def all(self):
+        return {"host's end": self.host, "guest's end": self.guest,
+                "server": self.server.process}
+
+    def close(self):
+        for p in (getattr(self, "host", None), getattr(self, "guest", None), self.server):
+            if p:
+                (p.kill if p is not self.server else p.close)()
+
+
+counted = None
+
+
+def get_counted():
+    global counted
+    need("valgrind", "callgrind_control")
+    need_plain_build()
+    if not counted:
+        counted = Counted()
+        suite.cleanups.append(counted.close)
+        for end in (counted.guest, counted.host):
+            end.wait_session(True, 60)
+        pings(counted.rpc, 20)
+    return counted
+
+
+@suite.case("a ping costs no more instructions and memory requests than it did")
+def _():
+    c, judge = get_counted(), Judge()
+    with connect_unix(c.rpc, timeout=60) as s:
+        for _ in range(20):
+            exchange(s, call(b"guest.ping"))
+        got = {who: [] for who in c.all()}
+        for _ in range(TIMES):
+            callgrind.reset(*c.all().values())
+            for _ in range(PINGS):
+                exchange(s, call(b"guest.ping"))
+            for who, p in c.all().items():
+                got[who].append(callgrind.counts(p))
+    for who, ns in got.items():
+        assert min(n.own for n in ns) > PINGS, (who, ns[0].objects)
+        judge("ping, %s, own instructions" % who, min(n.own for n in ns) / PINGS)
+        judge("ping, %s, calls of malloc" % who, min(n.calls(*MALLOC) for n in ns) / PINGS)
+    judge("ping, server, instructions in XML libraries", min(n.libraries(
+        "libxml2", "libxmlrpc", "libxmlrpc_util", "libxmlrpc_xmlparse", "libxmlrpc_xmltok")
+        for n in got["server"]) / PINGS)
+    judge.done()
+
+
+@suite.case("a call with parameters costs no more than it did")
+def _():
+    c, judge = get_counted(), Judge()
+    path = os.path.join(tmpdir(), "small")
+    with open(path, "wb") as f:
+        f.write(b"x" * 4096)
+    request = call(b"guest.getfile", b"<param><value><string>%s</string></value></param>\n"
+                   % path.encode())
+    with connect_unix(c.rpc, timeout=60) as s:
+        for _ in range(5):
+            exchange(s, request)
+        callgrind.reset(c.server.process)
+        for _ in range(PINGS):
+            exchange(s, request)
+        n = callgrind.counts(c.server.process)
+    judge("getfile of 4 KiB, server, own instructions", n.own / PINGS)
+    judge("getfile of 4 KiB, server, calls of malloc", n.calls(*MALLOC) / PINGS)
+    judge.done()
+
+
+@suite.case("a megabyte costs no more instructions than it did")
+def _():
+    c, judge = get_counted(), Judge()
+    big = 16
+    for n in (1, 1 + big):
+        with open(os.path.join(tmpdir(), "f%d" % n), "wb") as f:
+            f.write(os.urandom(MIB) * n)
+
+    def get(n):
+        """The client's counts."""
+        at = os.path.join(tmpdir(), "got")
+        counts = callgrind.whole_run(
+            [program("va-client"), "-G", "unix:" + c.rpc, "get", "-q",
+             os.path.join(tmpdir(), "f%d" % n), at], seconds=120)
+        assert os.stat(at).st_size == n * MIB
+        os.unlink(at)
+        return counts
+
+    client = {1: get(1)}
+    callgrind.reset(*c.all().values())
+    client[1 + big] = get(1 + big)
+    for who, p in c.all().items():
+        judge("MiB of get, %s, own instructions" % who, callgrind.counts(p).own / (1 + big))
+    judge("MiB of get, client, own instructions", (client[1 + big].own - client[1].own) / big)
+    judge("get of 1 MiB, client, own instructions", client[1].own)
+    judge.done()
+
+
+def wire_costs(judge, kind):
+    """Bytes on the wire and writes, by virtproxy's counters and the kernel's."""
+    server = AgentServer("wire." + kind, lambda *argv, **kw: Process(argv, **kw))
+    try:
+        with Pair(kind, outs=["virtagent"], ins={"virtagent": server.path}) as pair:
+            pings(pair.out["virtagent"], 5)
+            with connect_unix(pair.out["virtagent"], timeout=60) as s:
+                for _ in range(20):
+                    exchange(s, call(b"guest.ping"))
+                costs = {e: [] for e in pair.ends}
+                for _ in range(TIMES):
+                    before = {e: sent_by(p) for e, p in pair.ends.items()}
+                    for _ in range(PINGS):
+                        exchange(s, call(b"guest.ping"))
+                    for end, p in pair.ends.items():
+                        costs[end].append([(a - b) / PINGS
+                                           for a, b in zip(sent_by(p), before[end])])
+                for end, got in costs.items():
+                    assert min(got)[0] > 20, got
+                    judge("ping, %s, %s, bytes on the wire" % (kind, end), min(g[0] for g in got))
+                    judge("ping, %s, %s, writes" % (kind, end), min(g[1] for g in got))
+    finally:
+        server.close()
+
+
+def sent_by(p):
+    """Bytes, and write() and writev(), which only the channel is written with (a
+    socket, the counters' reader too, by send())."""
+    sent = p.status()["bytes-out"]
+    with open("/proc/%d/io" % p.pid) as f:
+        return sent, int(re.search(r"syscw: (\d+)", f.read()).group(1))
+
+
+@suite.case("a ping costs no more bytes and writes on a socket than it did")
+def _():
+    judge = Judge()
+    wire_costs(judge, "unix")
+    judge.done()
+
+
+@suite.case("a ping costs no more bytes and writes on a serial line than it did")
+def _():
+    judge = Judge()
+    wire_costs(judge, "pty")
+    judge.done()
+
+
+@suite.case("a limit that is passed is reported with figure and limit")
+def _():
+    judge = Judge()
+    judge.limits = {"a thing": 10.0}
+    judge("a thing", 10.0)
+    judge.done()
+    judge("a thing", 10.5)
+    try:
+        judge.done()
+    except AssertionError as e:
+        assert "a thing: 10.5, limit 10.0" in str(e), e
+    else:
+        raise AssertionError("a figure over its limit passed")
+
+
+suite.main()
