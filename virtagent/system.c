@@ -76,15 +76,20 @@ static int method_help(struct va_call *call, struct va_value **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Ours: everything a client needs to know of a row, in one call. */
+/* Ours: everything a client needs to know before it calls, in one call. */
 static int method_info(struct va_call *call, struct va_value **ret)
 {
 	const struct va_method *m = wanted(call);
+	CLEANUP_VALUE struct va_value *v = NULL;
 
 	if (!m)
 		return -ENOSYS;
-	*ret = va_method_value(m, codec_allowed(call, m));
-	return *ret ? 0 : -ENOMEM;
+	v = va_method_value(m, codec_allowed(call, m));
+	if (!v || (call->server_id &&
+		   va_set(v, "agent_id", va_string(call->server_id)) < 0))
+		return -ENOMEM;
+	*ret = take_ptr(v);
+	return 0;
 }
 
 /* One signature: the result and the first n parameters. */
@@ -273,7 +278,7 @@ static const struct va_method methods[] = {
 	  .help = "A method's row: signature, class, flags, help, allowed.",
 	  .doc = "Returns name, signature (PROTOCOL), args, class, help, flags, "
 		 "allowed (by the policy, for this caller) and raw (the member that "
-		 "va-client call prints).",
+		 "va-client call prints); agent_id as in capabilities.",
 	  .flags = VA_M_IDEMPOTENT | VA_M_QUIET },
 	{ .name = "system.methodSignature", .signature = "x:s", .args = "METHOD",
 	  .cls = VA_CLASS_INFO, .fn = method_signature,

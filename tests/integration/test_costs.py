@@ -20,7 +20,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from vatest import Process, Skip, Suite, need, program, sanitized, tmpdir
+from vatest import Process, Skip, Suite, need, program, run, sanitized, tmpdir
 from vatest import callgrind
 from vatest.env import BUILD
 from vatest.proxy import PROXY, Pair, Proxy
@@ -278,6 +278,23 @@ def sent_by(p):
 def _():
     judge = Judge()
     wire_costs(judge, "unix")
+    judge.done()
+
+
+@suite.case("a method is looked up without fetching the whole table of methods")
+def _():
+    judge = Judge()
+    server = AgentServer("lookup", lambda *argv, **kw: Process(argv, **kw))
+    try:
+        with Pair("unix", outs=["virtagent"], ins={"virtagent": server.path}) as pair:
+            for what, arg in (("stat", "/"), ("mkdir", os.path.join(tmpdir(), "made"))):
+                before = pair.guest.status()["bytes-out"]
+                run([program("va-client"), "-G", "unix:" + pair.out["virtagent"], "call",
+                     "guest." + what, arg], check=True)
+                judge("va-client call guest.%s, bytes from the guest" % what,
+                      pair.guest.status()["bytes-out"] - before)
+    finally:
+        server.close()
     judge.done()
 
 

@@ -4,8 +4,9 @@
  * The rows below let the everyday calls go out in one round trip.  They are a
  * first guess only: a server of another version that refuses the arguments'
  * types (and so has not run the call) is asked for its own row, and the call is
- * made anew from that.  Rows of capabilities are the servers' method tables;
- * a server without them (a stock one) is asked for system.methodSignature.
+ * made anew from that.  system.methodInfo gives the one row; an older server
+ * is asked for all of them (capabilities), a stock one for
+ * system.methodSignature.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -195,9 +196,14 @@ static int from_capabilities(struct rpc *r, const char *name,
 int method_ask(struct rpc *r, const char *name, size_t nargs,
 	       struct method_info *ret)
 {
+	CLEANUP_VALUE struct va_value *row = rpc_method_info(r, name);
 	CLEANUP_VALUE struct va_value *v = NULL;
-	int error = from_capabilities(r, name, ret);
+	int error;
 
+	if (row && !method_from_value(row, ret) && !strcmp(ret->name, name) &&
+	    *ret->signature)
+		return 0;
+	error = from_capabilities(r, name, ret);
 	if (!error)
 		return 0;
 	/* system.* methods are in no table of ours, so also after -ENOENT. */

@@ -28,8 +28,8 @@ int method_builtin(const char *name, struct method_info *ret);
 /* A row of the server's capabilities: 0, or -EBADMSG. */
 int method_from_value(const struct va_value *row, struct method_info *ret);
 /*
- * What the server itself says: its capabilities, else system.methodSignature
- * for a call with nargs arguments.  0, -ENOENT (the server has no such method),
+ * What the server itself says: the method's row, else system.methodSignature for a
+ * call with nargs arguments.  0, -ENOENT (the server has no such method),
  * or -ENODATA (it does not tell).
  */
 int method_ask(struct rpc *r, const char *name, size_t nargs,

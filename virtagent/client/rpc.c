@@ -43,6 +43,7 @@ struct rpc {
 	struct target target;
 	struct http_client *http;
 	struct va_value *capabilities;
+	char agent_id[80]; /* of method information; "" = not known */
 	bool capabilities_asked, checked, have_deadline;
 	bool deaf; /* to Ctrl-C */
 	uint64_t deadline_ns;
@@ -321,6 +322,27 @@ static int ask_outcome(void *arg, const char *call_id, uint64_t deadline_ns,
 	return r->fault ? -EREMOTEIO : -EAGAIN;
 }
 
+struct va_value *rpc_method_info(struct rpc *r, const char *method)
+{
+	struct va_value *v = NULL;
+
+	if (rpc_try(r, "system.methodInfo", RPC_IDEMPOTENT,
+		    rpc_params(method, NULL), &v))
+		return NULL;
+	snprintf(r->agent_id, sizeof(r->agent_id), "%s",
+		 member_text(v, "agent_id"));
+	return v;
+}
+
+/* Whom a marked call is meant for; "" = a server that has no such ids. */
+static const char *agent_of(struct rpc *r, const char *method)
+{
+	if (!r->capabilities_asked && !*r->agent_id)
+		va_value_free(rpc_method_info(r, method));
+	return *r->agent_id ? r->agent_id :
+			      member_text(rpc_capabilities(r), "agent_id");
+}
+
 static int send_once(struct rpc *r, const struct buf *body, const char *method,
 		     bool marked, uint64_t deadline_ns, struct va_value **ret)
 {
@@ -329,7 +351,7 @@ static int send_once(struct rpc *r, const struct buf *body, const char *method,
 	int code = VAC_ERROR;
 
 	for (int tries = 0; tries < 2; tries++) {
-		agent = marked ? member_text(rpc_capabilities(r), "agent_id") : "";
+		agent = marked ? agent_of(r, method) : "";
 		if (outcome_new_id(agent, call_id))
 			call_id[0] = '\0';
 		switch (attempt(r, body, *call_id ? call_id : NULL, false,
@@ -357,6 +379,7 @@ static int send_once(struct rpc *r, const struct buf *body, const char *method,
 			return code;
 		va_value_free(take_ptr(r->capabilities));
 		r->capabilities_asked = false;
+		r->agent_id[0] = '\0';
 	}
 	return code;
 }

@@ -69,6 +69,11 @@ int rpc_fault(const struct rpc *r);
 void rpc_set_error(struct rpc *r, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/*
+ * What the server says of one of its methods (system.methodInfo), or NULL: no such
+ * method, or no such server.  A thirtieth of what its capabilities are.
+ */
+struct va_value *rpc_method_info(struct rpc *r, const char *method);
 /* The server's capabilities, fetched once and borrowed; NULL when it does not
  * tell them (rpc_error() then says why). */
 const struct va_value *rpc_capabilities(struct rpc *r);
