@@ -11,7 +11,7 @@ from vatest.faults import Rig, STOP
 
 # The line is a console of the kernel, too; but sysrq by BREAK is off, or the byte after
 # one would be a command.
-rig = Rig(reboot=True, cmdline="console=ttyS1 printk.devkmsg=on sysrq_always_enabled=0",
+rig = Rig(reboot=True, cmdline="console=ttyS1 printk.devkmsg=on",
           boot="echo 0 >/proc/sys/kernel/sysrq\n")
 
 
