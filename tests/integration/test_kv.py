@@ -5,7 +5,6 @@ SPDX-License-Identifier: MIT
 """
 import json
 import os
-import random
 import signal
 import stat
 import subprocess
@@ -339,49 +338,6 @@ def _():
     assert agent.file("guest.lonely") == b"1"
     hostd.start()
     wait_until(lambda: client("kv", "get", "vm", "guest.lonely").stdout == b"1", 40, "guest.lonely")
-
-
-@suite.case("kill -9 at any moment loses nothing that was acknowledged")
-def _():
-    kept, stop = {}, threading.Event()
-
-    def writer(n):
-        rnd = random.Random(n)
-        i = 0
-        while not stop.is_set():
-            i += 1
-            pair = {"user.k%d.a" % n: "%d:" % i + "x" * rnd.randrange(5000),
-                    "user.k%d.b" % n: "%d" % i}
-            try:
-                xmlrpc_proxy(hostd.sock, 5).host.kv.set("other", pair)
-                kept[n] = i
-            except (OSError, xmlrpc.client.Error):
-                stop.wait(0.01)
-    threads = [threading.Thread(target=writer, args=(n,)) for n in range(3)]
-    for t in threads:
-        t.start()
-    rnd = random.Random(7)
-    try:
-        for _ in range(8):
-            before = sum(kept.values())
-            wait_until(lambda: sum(kept.values()) > before, 20, "a write")
-            stop.wait(rnd.random() * 0.2)
-            hostd.process.kill()
-            sure = dict(kept)
-            hostd.start()
-            for n, i in sure.items():
-                kv = hostd.rpc().host.kv
-                b = kv.get("other", "user.k%d.b" % n)
-                assert int(b["value"]) >= i, (n, i, b)
-    finally:
-        stop.set()
-        for t in threads:
-            t.join()
-    kv = hostd.rpc().host.kv
-    for n in kept:
-        a, b = (kv.get("other", "user.k%d.%s" % (n, x)) for x in "ab")
-        assert a["value"].split(b":")[0] == b["value"], (a, b)
-        assert a["revision"] == b["revision"]
 
 
 @suite.case("export and import keep values and revisions; host.* stays behind")

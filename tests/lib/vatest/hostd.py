@@ -116,7 +116,7 @@ class Hostd:
     conf is the text of hostd.conf; guests are NAME=CHANNEL words.
     """
 
-    def __init__(self, guests=(), conf="", args=(), start=True):
+    def __init__(self, guests=(), conf="", args=(), start=True, wrap=()):
         need(program("va-hostd"), program("virtproxy"))
         self.dir = _fresh("h")
         self.conf_dir = os.path.join(self.dir, "conf")
@@ -124,6 +124,7 @@ class Hostd:
         os.mkdir(self.conf_dir, 0o700)
         self.write_conf(conf)
         self.args = list(args)
+        self.wrap = list(wrap)      # words that start the daemon's command line
         for g in guests:
             self.args += ["--guest", g]
         self.env = {"VA_RUNTIME_DIR": self.runtime, "VA_CONF_DIR": self.conf_dir,
@@ -142,7 +143,7 @@ class Hostd:
         return path
 
     def start(self):
-        self.process = Process([program("va-hostd"), *self.args], name="va-hostd", env=self.env)
+        self.process = Process([*self.wrap, program("va-hostd"), *self.args], name="va-hostd", env=self.env)
         self.process.wait_log(r"serving \d+ guests")
         return self
 
