@@ -33,6 +33,16 @@ void buf_reset(struct buf *b)
 	b->off = b->end = 0;
 }
 
+void buf_release(struct buf *b)
+{
+	size_t cap = b->cap;
+
+	if (b->off != b->end || !b->mem)
+		return;
+	buf_done(b);
+	buf_init(b, cap);
+}
+
 int buf_consume(struct buf *b, size_t n)
 {
 	if (n > buf_len(b))

@@ -56,6 +56,8 @@ static inline size_t buf_room(const struct buf *b)
 
 /* Forgets the content, keeps the memory. */
 void buf_reset(struct buf *b);
+/* Gives an empty buffer's memory back: for one that is seldom used. */
+void buf_release(struct buf *b);
 
 /* Drops n bytes from the front; -EBADMSG when there are fewer. */
 int buf_consume(struct buf *b, size_t n);

@@ -146,6 +146,11 @@ static void on_ctl(int fd, unsigned events, void *arg)
 		return;
 	}
 	err = take_lines(c);
+	/* There is one of these for each guest, and it says little. */
+	if (err != -ECANCELED) {
+		buf_release(&c->in);
+		buf_release(&c->out);
+	}
 	if (err < 0 && err != -ECANCELED)
 		c->ops.gone(c->arg, err == -EMSGSIZE ?
 					    "an over-long answer" :

@@ -283,8 +283,14 @@ static void on_timer(void *arg)
 {
 	struct guest *g = arg;
 
-	check_silence(g);
-	proxy_poll(g->proxy, NULL, NULL);
+	/* When a guest that speaks was heard last is known as of the last status
+	 * only: that it went silent the virtproxy says by itself. */
+	if (g->silent || !g->link.channel_up) {
+		check_silence(g);
+		proxy_poll(g->proxy, NULL, NULL);
+	} else {
+		proxy_check(g->proxy);
+	}
 	loop_timer_in(g->timer, POLL_NS);
 }
 

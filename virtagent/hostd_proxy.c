@@ -402,22 +402,35 @@ struct question {
 	void *arg;
 };
 
+static void answered(struct proxy *p)
+{
+	if (p->unanswered && --p->unanswered == 0)
+		loop_timer_stop(p->hung);
+	else if (p->unanswered)
+		loop_timer_in(p->hung, scaled(HUNG_NS));
+}
+
+static void on_alive(void *arg, const char *text)
+{
+	CLEANUP_FREE struct question *q = arg;
+
+	answered(q->p);
+}
+
 static void on_status(void *arg, const char *text)
 {
 	CLEANUP_FREE struct question *q = arg;
 	struct proxy *p = q->p;
 
-	if (p->unanswered && --p->unanswered == 0)
-		loop_timer_stop(p->hung);
-	else if (p->unanswered)
-		loop_timer_in(p->hung, scaled(HUNG_NS));
+	answered(p);
 	if (text)
 		p->ops.status(p->arg, text);
 	if (q->fn)
 		q->fn(q->arg);
 }
 
-int proxy_poll(struct proxy *p, loop_fn fn, void *arg)
+static int ask(struct proxy *p, const char *command, ctl_answer_fn then,
+	       loop_fn fn, void *arg)
 {
 	struct question *q;
 	int err;
@@ -428,7 +441,7 @@ int proxy_poll(struct proxy *p, loop_fn fn, void *arg)
 	if (!q)
 		return -ENOMEM;
 	*q = (struct question){ p, fn, arg };
-	err = ctl_command(p->ctl, "status json", on_status, q);
+	err = ctl_command(p->ctl, command, then, q);
 	if (err < 0) {
 		free(q);
 		return err;
@@ -436,4 +449,14 @@ int proxy_poll(struct proxy *p, loop_fn fn, void *arg)
 	if (p->unanswered++ == 0)
 		loop_timer_in(p->hung, scaled(HUNG_NS));
 	return 0;
+}
+
+int proxy_poll(struct proxy *p, loop_fn fn, void *arg)
+{
+	return ask(p, "status json", on_status, fn, arg);
+}
+
+int proxy_check(struct proxy *p)
+{
+	return ask(p, "ping", on_alive, NULL, NULL);
 }

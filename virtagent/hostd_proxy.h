@@ -61,5 +61,7 @@ bool proxy_is_up(const struct proxy *p);
  * long is killed.  -ENOTCONN when none runs; fn is then not called.
  */
 int proxy_poll(struct proxy *p, loop_fn fn, void *arg);
+/* The same for less: only whether it answers. */
+int proxy_check(struct proxy *p);
 
 #endif

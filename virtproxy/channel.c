@@ -3,7 +3,7 @@
  *
  * Reads and writes are independent: the channel is read whenever it has bytes,
  * whatever the streams do (the mux's credit bounds the memory), and written
- * whenever the mux offers something.  Once a second everything is tried again
+ * whenever the mux offers something.  About once a second everything is tried again
  * even if no event came, because wake-ups of virtio ports get lost.
  *
  * Opening is repeated for ever.  A channel that is open but silent is closed and
@@ -27,7 +27,10 @@
 
 #define RX_PER_TURN (1u << 20) /* then other sources get their turn */
 #define IOV_PIECES 64u
-#define TICK_MAX NSEC_PER_SEC
+/* Something is done about the channel this often; half a second sooner when it
+ * has just been read anyway, so that an idle one wakes the process once. */
+#define TICK_MAX (NSEC_PER_SEC + NSEC_PER_SEC / 4)
+#define TICK_EARLY (NSEC_PER_SEC / 2)
 #define SILENT_NS (5 * NSEC_PER_SEC) /* five beacons are missing */
 #define OPEN_DELAY_MAX NSEC_PER_SEC
 #define ABSENT_DELAY_MIN (100 * NSEC_PER_MSEC)
@@ -180,6 +183,12 @@ void channel_on_open_timer(void *arg)
 	endpoint_pump(ep);
 }
 
+/* Sockets lose no wake-ups, unlike virtio ports. */
+static bool is_socket(const struct vp_transport *t)
+{
+	return t->ops->read == vp_transport_read;
+}
+
 /*
  * Fills ep->rx from the channel: a virtio port gives no more than 4 KiB a read(),
  * and frames that lie whole in what the mux is given are not copied.  The bytes;
@@ -195,6 +204,9 @@ static size_t fill_rx(struct vp_endpoint *ep, ssize_t *end)
 		n = t->ops->read(t, ep->rx + got, VP_RX_SIZE - got);
 		if (n > 0)
 			got += (size_t)n;
+		/* A socket that gave less than asked for is empty. */
+		if (n > 0 && got < VP_RX_SIZE && is_socket(t))
+			n = -EAGAIN;
 	}
 	*end = n > 0 ? 0 : n;
 	return got;
@@ -288,19 +300,6 @@ void endpoint_pump(struct vp_endpoint *ep)
 	ep->pumping = false;
 }
 
-static void on_channel(int fd, unsigned events, void *arg)
-{
-	struct vp_endpoint *ep = arg;
-
-	if (events & LOOP_WRITE)
-		ep->blocked = false;
-	if (ep->state == CHANNEL_OPENING)
-		channel_open(ep);
-	else if (ep->state == CHANNEL_UP && (events & LOOP_READ))
-		read_channel(ep);
-	endpoint_pump(ep);
-}
-
 /* R19: silence that only a reconnect can end. */
 static void maybe_reattach(struct vp_endpoint *ep, uint64_t now)
 {
@@ -342,17 +341,16 @@ static void watch_silence(struct vp_endpoint *ep, uint64_t now)
 	ctl_event(ep, "event peer %s", silent ? "silent" : "heard");
 }
 
-void channel_on_tick(void *arg)
+/* What is done once a second, after the channel was read. */
+static void tick(struct vp_endpoint *ep, uint64_t now)
 {
-	struct vp_endpoint *ep = arg;
-	uint64_t now = clock_now();
 	ssize_t unsent;
 
 	ep->tick_latest = now + TICK_MAX;
 	ep->blocked = false;
 	if (ep->hold_until && now >= ep->hold_until)
 		endpoint_hold(ep, false);
-	if (ep->state == CHANNEL_UP && read_channel(ep)) {
+	if (ep->state == CHANNEL_UP) {
 		unsent = fd_unsent(ep->transport.fd);
 		vp_mux_set_unsent(ep->mux, unsent > 0 ? (size_t)unsent : 0);
 	}
@@ -360,6 +358,32 @@ void channel_on_tick(void *arg)
 	check_transport(ep, now);
 	maybe_reattach(ep, now);
 	watch_silence(ep, now);
+}
+
+void channel_on_tick(void *arg)
+{
+	struct vp_endpoint *ep = arg;
+
+	if (ep->state == CHANNEL_UP && !is_socket(&ep->transport))
+		read_channel(ep);
+	tick(ep, clock_now());
+	endpoint_pump(ep);
+}
+
+static void on_channel(int fd, unsigned events, void *arg)
+{
+	struct vp_endpoint *ep = arg;
+	uint64_t now;
+
+	if (events & LOOP_WRITE)
+		ep->blocked = false;
+	if (ep->state == CHANNEL_OPENING)
+		channel_open(ep);
+	else if (ep->state == CHANNEL_UP && (events & LOOP_READ) && read_channel(ep)) {
+		now = clock_now();
+		if (now + TICK_EARLY >= ep->tick_latest)
+			tick(ep, now);
+	}
 	endpoint_pump(ep);
 }
 

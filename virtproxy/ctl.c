@@ -50,6 +50,11 @@ struct vp_ctl {
 	size_t nclients;
 };
 
+static int cmd_ping(struct vp_endpoint *ep, struct buf *answer)
+{
+	return buf_puts(answer, "ok\n");
+}
+
 static int cmd_status(struct vp_endpoint *ep, struct buf *answer)
 {
 	return status_text(ep, answer);
@@ -110,6 +115,7 @@ static const struct {
 	const char *line;
 	int (*fn)(struct vp_endpoint *ep, struct buf *answer);
 } commands[] = {
+	{ "ping", cmd_ping },
 	{ "status", cmd_status },
 	{ "status json", cmd_status_json },
 	{ "streams", cmd_streams },
@@ -212,8 +218,12 @@ static void on_client(int fd, unsigned events, void *arg)
 		client_flush(c);
 	else
 		loop_fd_set(c->src, LOOP_READ);
-	if (c->over)
+	if (c->over) {
 		client_free(c);
+	} else {
+		buf_release(&c->in);
+		buf_release(&c->out);
+	}
 	endpoint_pump(ep);
 }
 

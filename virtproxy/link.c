@@ -119,7 +119,7 @@ void vp_link_attach(struct vp_link *l, uint64_t now)
 		l->hello_due = true;
 		l->hello_at = l->up ? CLOCK_NEVER : now + l->hello_gap;
 		l->last_beacon = now;
-		l->beacon_at = l->up ? now + VP_BEACON_EVERY : CLOCK_NEVER;
+		l->beacon_at = l->up ? now + vp_link_beacon_every(l) : CLOCK_NEVER;
 		if (l->up)
 			vp_link_probe(l);
 	} else if (l->may_probe) {
@@ -169,7 +169,7 @@ void vp_link_frame(void *arg, const struct vp_frame *f)
 		vp_link_control(l, f);
 	/* The host takes up an old session where the guest lets it (R28). */
 	if (first && l->up && l->attached && l->role == VP_HOST) {
-		l->beacon_at = l->now + VP_BEACON_EVERY;
+		l->beacon_at = l->now + vp_link_beacon_every(l);
 		vp_link_probe(l);
 	}
 }

@@ -261,6 +261,10 @@ void vp_link_probe(struct vp_link *l);
 void vp_link_rtt_sample(struct vp_link *l, uint64_t rtt);
 uint64_t vp_link_deadline(const struct vp_link *l);
 void vp_link_tick(struct vp_link *l);
+/* Time between beacons: longer on the host's side (link_timer.c). */
+uint64_t vp_link_beacon_every(const struct vp_link *l);
+/* One came in. */
+void vp_link_answer_beacon(struct vp_link *l);
 bool vp_link_wants_reconnect(const struct vp_link *l, uint64_t now);
 
 static inline uint32_t vp_min_u32(uint32_t a, uint32_t b)

@@ -162,6 +162,7 @@ static void take_beacon(struct vp_link *l, const struct vp_frame *f,
 	} else if (b.snd_nxt != l->rcv_next) {
 		gap_seen(l, b.snd_nxt - 1);
 	}
+	vp_link_answer_beacon(l);
 	if (b.challenge) {
 		l->echo = b.challenge;
 		l->echo_due = l->beacon_due = true;

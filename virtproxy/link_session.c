@@ -176,7 +176,7 @@ static void establish(struct vp_link *l, uint64_t host, uint64_t guest,
 	l->parser.max_payload = l->params->payload;
 	l->srtt = l->rttvar = 0;
 	l->rto = l->params->rto_start;
-	l->beacon_at = l->now + VP_BEACON_EVERY;
+	l->beacon_at = l->now + vp_link_beacon_every(l);
 	l->last_beacon = l->now;
 	l->hello_at = CLOCK_NEVER;
 	l->hello_due = l->reset_due = false;

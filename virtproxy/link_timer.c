@@ -53,6 +53,24 @@ static bool backed_up(const struct vp_link *l)
 	return l->unsent || l->part || buf_len(&l->stage);
 }
 
+/* The host is the one with very many links: it waits a little longer, so that its
+ * beacon goes out when the guest's came in, and an idle link wakes it once. */
+uint64_t vp_link_beacon_every(const struct vp_link *l)
+{
+	return l->role == VP_HOST ? VP_BEACON_EVERY + VP_BEACON_EVERY / 4 :
+				    VP_BEACON_EVERY;
+}
+
+void vp_link_answer_beacon(struct vp_link *l)
+{
+	if (l->role != VP_HOST || l->beacon_at > l->now + VP_BEACON_EVERY / 2 ||
+	    backed_up(l))
+		return;
+	l->beacon_due = true;
+	l->last_beacon = l->now;
+	l->beacon_at = l->now + vp_link_beacon_every(l);
+}
+
 static void tick_session(struct vp_link *l)
 {
 	if (l->now >= l->ack_at) {
@@ -80,7 +98,7 @@ static void tick_session(struct vp_link *l)
 		l->token_at = l->now + l->token_gap;
 	}
 	if (l->now >= l->beacon_at) {
-		l->beacon_at = l->now + VP_BEACON_EVERY;
+		l->beacon_at = l->now + vp_link_beacon_every(l);
 		if (!backed_up(l)) {
 			l->beacon_due = true;
 			if (l->role == VP_GUEST &&

@@ -309,7 +309,7 @@ int settings_parse(struct settings *s, int argc, char **argv)
 {
 	int operand, r;
 
-	*s = (struct settings){ .gid = (gid_t)-1 };
+	s->gid = (gid_t)-1;
 	r = options_parse(&virtproxy_options, s, argc, argv, 0, &operand);
 	if (r != 0)
 		return r;

@@ -44,7 +44,7 @@ struct settings {
 	gid_t gid; /* (gid_t)-1 = sockets are the user's alone */
 };
 
-/* 0: go on; 1: help was shown; -EINVAL after a message on stderr. */
+/* s comes zeroed: it is large, and most of it is never touched.  0: go on; 1: help was shown; -EINVAL after a message on stderr. */
 int settings_parse(struct settings *s, int argc, char **argv);
 /* The channel of that id, or NULL. */
 struct channel_setting *settings_channel(struct settings *s, unsigned id);

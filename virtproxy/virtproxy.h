@@ -105,6 +105,7 @@ void vp_endpoint_reset_accepted(struct vp_endpoint *ep, const char *service,
 
 /*
  * A control socket: one command per line, an answer ending in an empty line.
+ *   ping           answers "ok"
  *   status         "key value" lines: session, channel, peer, counters
  *   status json    the same as one JSON object
  *   streams        one line per stream

@@ -8,10 +8,11 @@ SPDX-License-Identifier: MIT
 import os
 import signal
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from vatest import Suite, connect_unix, tmpdir, wait_until
+from vatest import Suite, connect_unix, scale, tmpdir, wait_until
 from vatest.hostd import FakeGuest, Hostd, need_hostd
 
 need_hostd()
@@ -186,6 +187,15 @@ def _():
     assert lost["guest"] == "one", lost
     one.start()
     hostd.wait_state("one", "connected")
+
+
+@suite.case("a guest that speaks is never called silent")
+def _():
+    # Longer than between va-hostd's own looks at its guests.
+    begin = time.monotonic()
+    last = hostd.events()[-1]["seq"]
+    wait_until(lambda: time.monotonic() > begin + 12 * scale(), 15, "12 seconds", 0.5)
+    assert not [e for e in hostd.events(last) if e["event"] == "guest-silent"]
 
 
 @suite.case("a guest that stops speaking is silent, and heard again")
