@@ -114,6 +114,15 @@ static const int deadly[] = {
 	SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev),
 };
 
+/* An argument of a call, by its number.  (libseccomp's own macros leave a member
+ * out, which clang warns of.) */
+#define ARG(number, test, a, b) \
+	((struct scmp_arg_cmp){ .arg = (number), .op = (test), .datum_a = (a), \
+				.datum_b = (b) })
+#define IS(n, value) ARG(n, SCMP_CMP_EQ, value, 0)
+#define AT_LEAST(n, value) ARG(n, SCMP_CMP_GE, value, 0)
+#define MASKED(n, mask, value) ARG(n, SCMP_CMP_MASKED_EQ, mask, value)
+
 static int permit(scmp_filter_ctx f, int call, unsigned n,
 		  const struct scmp_arg_cmp *args)
 {
@@ -131,7 +140,7 @@ static int add_tables(scmp_filter_ctx f)
 		r = permit(f, plain[i], 0, NULL);
 	for (size_t i = 0; r == 0 && i < sizeof(by_value) / sizeof(by_value[0]); i++)
 		r = permit(f, by_value[i].call, 1,
-			   &SCMP_CMP(by_value[i].arg, SCMP_CMP_EQ, by_value[i].value));
+			   &IS(by_value[i].arg, by_value[i].value));
 	for (size_t i = 0; r == 0 && i < sizeof(deadly) / sizeof(deadly[0]); i++) {
 		r = seccomp_rule_add(f, SCMP_ACT_KILL_PROCESS, deadly[i], 0);
 		r = r == -EDOM ? 0 : r;
@@ -143,15 +152,15 @@ static int add_tables(scmp_filter_ctx f)
 static int add_memory(scmp_filter_ctx f)
 {
 	const struct scmp_arg_cmp map[] = {
-		SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
+		MASKED(2, PROT_EXEC, 0),
 		/* MAP_FIXED_NOREPLACE takes nothing away. */
-		SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_FIXED, 0),
+		MASKED(3, MAP_FIXED, 0),
 	};
 	const struct scmp_arg_cmp remap[] = {
-		SCMP_A0(SCMP_CMP_GE, seal_end()),
-		SCMP_A3(SCMP_CMP_MASKED_EQ, MREMAP_FIXED, 0),
+		AT_LEAST(0, seal_end()),
+		MASKED(3, MREMAP_FIXED, 0),
 	};
-	const struct scmp_arg_cmp above = SCMP_A0(SCMP_CMP_GE, seal_end());
+	const struct scmp_arg_cmp above = AT_LEAST(0, seal_end());
 	int r = permit(f, SCMP_SYS(mmap), 2, map);
 
 	if (r == 0)
@@ -166,7 +175,7 @@ static int add_memory(scmp_filter_ctx f)
 /* Signals go to this process alone: the end that "shutdown" asks for, abort(). */
 static int add_self(scmp_filter_ctx f)
 {
-	const struct scmp_arg_cmp self = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
+	const struct scmp_arg_cmp self = IS(0, (scmp_datum_t)getpid());
 	int r = permit(f, SCMP_SYS(kill), 1, &self);
 
 	return r == 0 ? permit(f, SCMP_SYS(tgkill), 1, &self) : r;
@@ -176,12 +185,12 @@ static int permit_open(scmp_filter_ctx f, const void *path, uint64_t mask,
 		       uint64_t flags)
 {
 	const struct scmp_arg_cmp at[] = {
-		SCMP_A2(SCMP_CMP_MASKED_EQ, mask, flags),
-		SCMP_A1(SCMP_CMP_EQ, (uintptr_t)path),
+		MASKED(2, mask, flags),
+		IS(1, (uintptr_t)path),
 	};
 	const struct scmp_arg_cmp old[] = {
-		SCMP_A1(SCMP_CMP_MASKED_EQ, mask, flags),
-		SCMP_A0(SCMP_CMP_EQ, (uintptr_t)path),
+		MASKED(1, mask, flags),
+		IS(0, (uintptr_t)path),
 	};
 	unsigned n = path ? 2 : 1;
 	int r = permit(f, SCMP_SYS(openat), n, at);
@@ -193,8 +202,8 @@ static int permit_open(scmp_filter_ctx f, const void *path, uint64_t mask,
 
 static int permit_sealed(scmp_filter_ctx f, enum seal_use use, const void *data)
 {
-	const struct scmp_arg_cmp a0 = SCMP_A0(SCMP_CMP_EQ, (uintptr_t)data);
-	const struct scmp_arg_cmp a1 = SCMP_A1(SCMP_CMP_EQ, (uintptr_t)data);
+	const struct scmp_arg_cmp a0 = IS(0, (uintptr_t)data);
+	const struct scmp_arg_cmp a1 = IS(1, (uintptr_t)data);
 	int r;
 
 	switch (use) {
@@ -229,8 +238,8 @@ static int add_sealed(scmp_filter_ctx f)
 
 static int add_wishes(scmp_filter_ctx f, const struct sandbox *s)
 {
-	const struct scmp_arg_cmp in4 = SCMP_A0(SCMP_CMP_EQ, AF_INET);
-	const struct scmp_arg_cmp in6 = SCMP_A0(SCMP_CMP_EQ, AF_INET6);
+	const struct scmp_arg_cmp in4 = IS(0, AF_INET);
+	const struct scmp_arg_cmp in6 = IS(0, AF_INET6);
 	int r = 0;
 
 	if (s->tcp)
