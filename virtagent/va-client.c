@@ -27,7 +27,7 @@ const struct verb *const client_verbs[] = {
 	&verb_kill, &verb_kv_exists, &verb_kv_export, &verb_kv_get,
 	&verb_kv_groups, &verb_kv_import, &verb_kv_list, &verb_kv_set, &verb_kv_unset,
 	&verb_kv_wait, &verb_kv_watch, &verb_ls, &verb_methods, &verb_mkdir, &verb_monitor,
-	&verb_ping, &verb_ps, &verb_put, &verb_reboot, &verb_rm, &verb_run, &verb_shell,
+	&verb_ping, &verb_ps, &verb_put, &verb_quiesce, &verb_reboot, &verb_resume, &verb_rm, &verb_run, &verb_shell,
 	&verb_shutdown, &verb_stat, &verb_suspend, &verb_wait,
 };
 const size_t client_nverbs = NROWS(client_verbs);

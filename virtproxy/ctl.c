@@ -24,10 +24,13 @@
 #include "common/clock.h"
 #include "common/seal.h"
 #include "common/sock.h"
+#include "common/str.h"
 #include "virtproxy/endpoint.h"
 
 #define CTL_LINE_MAX 256u
 #define CTL_OUT_MAX 262144u
+#define QUIESCE_DEFAULT 60u /* seconds: a snapshot, the end of a migration */
+#define QUIESCE_MAX 3600u   /* seconds */
 #define CTL_CLIENTS_MAX 64u /* each va-client asks once before its call */
 
 struct ctl_client {
@@ -83,15 +86,41 @@ static int cmd_refused(struct vp_endpoint *ep, struct buf *answer)
 	return r;
 }
 
-static int cmd_quiesce(struct vp_endpoint *ep, struct buf *answer)
+static void go_on(struct vp_endpoint *ep, const char *why)
 {
+	if (!vp_mux_quiesced(ep->mux))
+		return;
+	log_info("%s: goes on: %s", ep->label, why);
+	loop_timer_stop(ep->quiesce_timer);
+	vp_mux_quiesce(ep->mux, false);
+}
+
+void ctl_on_quiesce_over(void *arg)
+{
+	struct vp_endpoint *ep = arg;
+
+	go_on(ep, "held still for long enough, and nobody said resume");
+	endpoint_pump(ep);
+}
+
+/* For arg seconds at most: who asked for it may be gone. */
+static int cmd_quiesce(struct vp_endpoint *ep, const char *arg, struct buf *answer)
+{
+	uint64_t seconds = QUIESCE_DEFAULT;
+
+	if (*arg && (str_to_u64(arg, QUIESCE_MAX, &seconds) || !seconds))
+		return buf_printf(answer, "error not 1 to %u seconds\n", QUIESCE_MAX);
+	if (!vp_mux_quiesced(ep->mux))
+		log_info("%s: holds still for up to %llu s", ep->label,
+			 (unsigned long long)seconds);
 	vp_mux_quiesce(ep->mux, true);
+	loop_timer_in(ep->quiesce_timer, seconds * NSEC_PER_SEC);
 	return buf_puts(answer, vp_mux_is_idle(ep->mux) ? "idle\n" : "busy\n");
 }
 
 static int cmd_resume(struct vp_endpoint *ep, struct buf *answer)
 {
-	vp_mux_quiesce(ep->mux, false);
+	go_on(ep, "resume");
 	return buf_puts(answer, "ok\n");
 }
 
@@ -120,7 +149,6 @@ static const struct {
 	{ "status json", cmd_status_json },
 	{ "streams", cmd_streams },
 	{ "refused", cmd_refused },
-	{ "quiesce", cmd_quiesce },
 	{ "resume", cmd_resume },
 	{ "reconnect", cmd_reconnect },
 	{ "shutdown", cmd_shutdown },
@@ -131,6 +159,8 @@ int vp_endpoint_command(struct vp_endpoint *ep, const char *line, struct buf *an
 	char shown[64];
 	int r = -ENOSYS;
 
+	if (strcmp(line, "quiesce") == 0 || str_starts(line, "quiesce "))
+		r = cmd_quiesce(ep, line[7] ? line + 8 : "", answer);
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (strcmp(line, commands[i].line) == 0)
 			r = commands[i].fn(ep, answer);

@@ -99,8 +99,10 @@ static int make_parts(struct vp_endpoint *ep, const struct vp_endpoint_config *c
 	ep->rx = malloc(VP_RX_SIZE);
 	ep->open_timer = loop_timer_new(ep->loop, channel_on_open_timer, ep);
 	ep->tick_timer = loop_timer_new(ep->loop, channel_on_tick, ep);
+	ep->quiesce_timer = loop_timer_new(ep->loop, ctl_on_quiesce_over, ep);
 	ep->mux = vp_mux_new(&mux_cfg, &mux_ops, ep, clock_now());
-	if (!ep->rx || !ep->open_timer || !ep->tick_timer || !ep->mux)
+	if (!ep->rx || !ep->open_timer || !ep->tick_timer ||
+	    !ep->quiesce_timer || !ep->mux)
 		return -ENOMEM;
 	if (cfg->qmp_path) {
 		ep->qmp = qmp_new(ep, cfg->qmp_path);
@@ -193,6 +195,7 @@ void vp_endpoint_free(struct vp_endpoint *ep)
 	vp_transport_done(&ep->transport);
 	loop_timer_free(ep->open_timer);
 	loop_timer_free(ep->tick_timer);
+	loop_timer_free(ep->quiesce_timer);
 	loop_timer_free(ep->goodbye_timer);
 	if (ep->lock_fd >= 0)
 		close(ep->lock_fd);

@@ -66,6 +66,7 @@ struct vp_endpoint {
 	struct loop_fd *channel_src; /* the channel, or what is waited for */
 	struct loop_timer *open_timer; /* CLOSED: open; ABSENT: look again */
 	struct loop_timer *tick_timer;
+	struct loop_timer *quiesce_timer; /* ends a quiesce nobody ended */
 	uint64_t tick_latest; /* traffic never puts the tick off beyond this */
 	uint64_t backoff;	/* until the next open */
 	uint64_t reattach_after; /* earliest time of the next R19 reconnect */
@@ -127,6 +128,11 @@ static inline unsigned endpoint_read_interest(const struct vp_endpoint *ep)
 	return ep->hold_until ? 0 : LOOP_READ;
 }
 const char *endpoint_channel_word(const struct vp_endpoint *ep);
+
+/* ctl.c */
+
+/* For quiesce_timer: goes on. */
+void ctl_on_quiesce_over(void *arg);
 
 /* endpoint.c */
 

@@ -174,7 +174,7 @@ static void take_beacon(struct vp_link *l, const struct vp_frame *f,
 		l->rto_at = CLOCK_NEVER;
 		vp_link_rewind(l);
 	}
-	l->peer_idle = f->flags & VP_B_IDLE;
+	l->peer_idle = !l->token && (f->flags & VP_B_IDLE);
 	if (l->peer_quiesce != !!(f->flags & VP_B_QUIESCE)) {
 		l->peer_quiesce = !l->peer_quiesce;
 		tell_idle(l);

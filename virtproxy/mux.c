@@ -189,6 +189,15 @@ void vp_mux_quiesce(struct vp_mux *m, bool on)
 	m->link.quiesce = on;
 	m->link.peer_idle = false;
 	m->link.beacon_due = m->link.up;
+	/* The peer's word counts once it has answered: what it said of an
+	 * earlier time of standing still may be under way. */
+	if (on)
+		vp_link_probe(&m->link);
+}
+
+bool vp_mux_quiesced(const struct vp_mux *m)
+{
+	return m->link.quiesce;
 }
 
 bool vp_mux_is_idle(const struct vp_mux *m)

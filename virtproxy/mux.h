@@ -155,6 +155,7 @@ bool vp_mux_wants_reconnect(const struct vp_mux *m, uint64_t now);
 /* R32: stop pulling stream bytes, so that all becomes acknowledged; idle says
  * when nothing is in flight in either direction. */
 void vp_mux_quiesce(struct vp_mux *m, bool on);
+bool vp_mux_quiesced(const struct vp_mux *m);
 bool vp_mux_is_idle(const struct vp_mux *m);
 /* Tells the peer that no further streams will be taken (GOAWAY). */
 void vp_mux_goaway(struct vp_mux *m, const char *why);

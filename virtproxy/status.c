@@ -101,6 +101,9 @@ static void put_facts(struct sink *k, const struct vp_endpoint *ep)
 	put_text(k, "method", ep->spec.name);
 	put_text(k, "address", ep->spec.addr);
 	put_text(k, "qmp", qmp_word(ep->qmp));
+	put_text(k, "quiesced", vp_mux_quiesced(ep->mux) ?
+				       vp_mux_is_idle(ep->mux) ? "idle" : "busy" :
+				       "no");
 	put_text(k, "vm-uuid", qmp_uuid(ep->qmp));
 	if (!heard)
 		heard = ep->heard_ns; /* on an earlier attachment */

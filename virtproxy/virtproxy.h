@@ -111,7 +111,9 @@ void vp_endpoint_reset_accepted(struct vp_endpoint *ep, const char *service,
  *   streams        one line per stream
  *   refused        the last 16 refused streams: number (0: there was no session
  *                  to open one in), service, reason
- *   quiesce | resume
+ *   quiesce [SECONDS]   holds everything back, both sides, for so long at most
+ *                  (60): "idle" when nothing is under way any more, else "busy"
+ *   resume         goes on
  *   reconnect      close and reopen the transport
  *   adopt          marks this connection as the supervisor's: events follow as
  *                  lines "event session up|down WHY", "event channel

@@ -315,6 +315,54 @@ def _():
     server.close()
 
 
+@suite.case("quiesce: held in the middle of streams both ways, the line is empty; resume loses nothing")
+def _():
+    server = Server(echo)
+    for kind in ("unix", "pty"):
+        size = 3000000 if kind == "unix" else 300000
+        with Pair(kind, outs=["e"], ins={"e": server.path}) as p:
+            data, got = os.urandom(size), []
+            with p.connect("e") as s:
+                t = threading.Thread(target=lambda: got.append(read_all(s)))
+                t.start()
+                w = threading.Thread(target=lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
+                w.start()
+                for _ in range(5):
+                    # Again at once: what was said of the last time does not count.
+                    wait_until(lambda: p.host.command("quiesce") == "idle", 10, "idle", 0.001)
+                    sent = [e.status()["stream-bytes-out"] for e in p.ends.values()]
+                    for e in p.ends.values():
+                        assert e.status()["in-flight-bytes"] == 0, e.status()
+                    assert p.host.status()["quiesced"] == "idle"
+                    time.sleep(0.05)
+                    assert [e.status()["stream-bytes-out"] for e in p.ends.values()] == sent
+                    assert p.host.command("resume") == "ok"
+                w.join()
+                t.join()
+            assert got[0] == data
+            for e in p.ends.values():
+                assert e.status()["retransmits"] == 0, e.status()
+    server.close()
+
+
+@suite.case("quiesce ends by itself; what is no time is refused")
+def _():
+    server = Server(echo)
+    with Pair(outs=["e"], ins={"e": server.path}) as p, p.connect("e") as s:
+        for wrong in ("0", "3601", "x", "-1", "1 2"):
+            assert p.host.command("quiesce " + wrong).startswith("error "), wrong
+        assert p.host.status()["quiesced"] == "no"
+        wait_until(lambda: p.host.command("quiesce 1") == "idle", 10, "idle")
+        s.sendall(b"later")
+        s.settimeout(10 * scale())
+        began = time.monotonic()
+        assert s.recv(10) == b"later"
+        assert time.monotonic() - began > 0.7
+        p.host.wait_log("nobody said resume")
+        assert p.host.status()["quiesced"] == "no"
+    server.close()
+
+
 @suite.case("a control client that never reads or sends rubbish harms nobody")
 def _():
     with Pair() as p:

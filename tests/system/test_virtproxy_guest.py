@@ -6,13 +6,14 @@
 #
 # SPDX-License-Identifier: MIT
 import hashlib
+import json
 import os
 import random
 import socket
 import threading
 import time
 
-from vatest import Guest, Suite, program, scale, tmpdir, wait_until
+from vatest import Guest, Suite, program, run, scale, tmpdir, wait_until
 from vatest.proxy import Proxy, Server, echo, read_all
 
 GUEST_PROXY = """
@@ -53,7 +54,8 @@ def setup():
     if "guest" in state:
         return state["guest"]
     state["server"] = Server(digest)
-    g = Guest(agents=(), programs={"/usr/sbin/virtproxy": program("virtproxy")}, reboot=True)
+    g = Guest(agents=(), programs={"/usr/sbin/virtproxy": program("virtproxy")}, reboot=True,
+              savevm=True)
     state["guest"] = g
     suite.cleanups.append(g.close)
     suite.on_failure.append(g.report)
@@ -221,6 +223,43 @@ for kind in KINDS:
         time.sleep(1.5)         # the guest's beacon meets nobody (V13)
         state[kind] = Proxy(*host_args(g, kind), name="vp-" + kind)
         answers(kind, 40)
+
+
+    @suite.case("%s: va-client quiesce under load, a snapshot, resume: nothing is lost" % kind)
+    def _(kind=kind):
+        g = setup()
+        answers(kind)
+        there = os.path.join(tmpdir(), "q-" + kind)
+        os.mkdir(there)
+        os.symlink(os.path.join(tmpdir(), "out-" + kind), os.path.join(there, "rpc.sock"))
+        os.symlink(state[kind].ctl_path, os.path.join(there, "ctl.sock"))
+
+        def client(*words):
+            r = run([program("va-client"), "-G", "unix:%s/rpc.sock" % there, *words])
+            assert r.returncode == 0, r
+            return r.stdout
+        data, got = random.randbytes(SIZE[kind]), []
+        t = threading.Thread(target=lambda: got.append(through_echo(kind, data)))
+        begin = state[kind].status()["stream-bytes-in"]
+        t.start()
+        wait_until(lambda: state[kind].status()["stream-bytes-in"] > begin + 20000, 20, "bytes")
+        said = json.loads(client("quiesce", "--json"))
+        assert said["idle"] is True and said["connected"] is True, said
+        before = state[kind].status()
+        guests = g.sh("virtproxy --status /run/ctl-%s" % kind)
+        assert before["in-flight-bytes"] == 0 and "\nin-flight-bytes 0\n" in guests, guests
+        g.qmp("stop")
+        g.qmp.hmp("savevm quiet")
+        g.qmp("cont")
+        after = state[kind].status()
+        assert after["stream-bytes-out"] == before["stream-bytes-out"], (before, after)
+        assert t.is_alive()
+        client("resume")
+        t.join(60 * scale())
+        assert got and got[0] == data
+        after = state[kind].status()
+        assert after["sessions"] == before["sessions"], (before, after)
+        print("# %s: quiet after %.0f ms" % (kind, said["seconds"] * 1000))
 
 
 def cpu_ticks(g, kind):

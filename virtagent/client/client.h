@@ -131,6 +131,7 @@ void client_verb_help(const struct verb *v);
 extern const struct verb verb_call, verb_methods, verb_help;
 extern const struct verb verb_guests, verb_info, verb_guest;
 extern const struct verb verb_ping, verb_wait;
+extern const struct verb verb_quiesce, verb_resume;
 extern const struct verb verb_cat, verb_dmesg;
 extern const struct verb verb_monitor;
 extern const struct verb verb_get, verb_put, verb_cp;
