@@ -54,7 +54,9 @@ struct loop {
 };
 
 struct loop_fd {
+	struct loop *loop;
 	struct event *read_event, *write_event;
+	struct loop_timer *pause; /* made when first needed */
 	int fd;
 	unsigned events;
 	loop_fd_fn fn;
@@ -228,6 +230,7 @@ struct loop_fd *loop_fd_new(struct loop *loop, int fd, unsigned events,
 
 	if (!src)
 		return NULL;
+	src->loop = loop;
 	src->fd = fd;
 	src->fn = fn;
 	src->arg = arg;
@@ -271,6 +274,22 @@ int loop_fd_set(struct loop_fd *src, unsigned events)
 	return 0;
 }
 
+static void on_pause_over(void *arg)
+{
+	struct loop_fd *src = arg;
+
+	(void)loop_fd_set(src, src->events | LOOP_READ);
+}
+
+void loop_fd_pause(struct loop_fd *src, uint64_t ns)
+{
+	if (!src->pause)
+		src->pause = loop_timer_new(src->loop, on_pause_over, src);
+	/* Without a timer nothing would end it. */
+	if (src->pause && loop_timer_in(src->pause, ns) == 0)
+		(void)loop_fd_set(src, src->events & ~LOOP_READ);
+}
+
 unsigned loop_fd_events(const struct loop_fd *src)
 {
 	return src->events;
@@ -284,6 +303,7 @@ void loop_fd_free(struct loop_fd *src)
 		event_free(src->read_event);
 	if (src->write_event)
 		event_free(src->write_event);
+	loop_timer_free(src->pause);
 	free(src);
 }
 

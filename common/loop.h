@@ -11,6 +11,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "common/clock.h"
 #include <sys/types.h>
 
 struct loop;
@@ -46,6 +48,13 @@ struct loop_fd *loop_fd_new(struct loop *loop, int fd, unsigned events,
 /* A fd that can't be watched (a regular file) gives -EPERM. */
 int loop_fd_set(struct loop_fd *src, unsigned events);
 unsigned loop_fd_events(const struct loop_fd *src);
+/*
+ * Does not look for reading for ns, then does again.  For a listener whose
+ * accept() failed: out of descriptors it would be readable for ever, and the
+ * process busy with nothing else.  Not for a source that loop_fd_set() is used on.
+ */
+void loop_fd_pause(struct loop_fd *src, uint64_t ns);
+#define LOOP_ACCEPT_PAUSE (100 * NSEC_PER_MSEC)
 /* Accepts NULL.  May be called from within the source's own callback. */
 void loop_fd_free(struct loop_fd *src);
 

@@ -277,6 +277,8 @@ static void on_local(int listen_fd, unsigned events, void *arg)
 	struct ipc_stream head = { .cred = PEER_CRED_UNKNOWN };
 	int fd = sock_accept(listen_fd);
 
+	if (fd < 0 && fd != -EAGAIN)
+		loop_fd_pause(a->listen_src, LOOP_ACCEPT_PAUSE);
 	if (fd < 0)
 		return;
 	(void)sock_peer_cred(fd, &head.cred);

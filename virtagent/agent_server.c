@@ -53,6 +53,7 @@
 
 /* Between two starts of a spawner, without an endpoint that does it. */
 #define SPAWNER_PAUSE_MS 1000
+#define ACCEPT_PAUSE_MS 100
 #define FLUSH_MS 200
 
 struct agent_server {
@@ -68,6 +69,7 @@ struct agent_server {
 	int signal_fd;
 	int spawner_ctl; /* alone: our own spawner's */
 	uint64_t spawner_at; /* alone: when it was last started */
+	uint64_t accept_at;  /* alone: no accept() before */
 };
 
 /* --- what codec calls around each method ---------------------------------- */
@@ -241,9 +243,17 @@ static void on_stream(struct agent_server *s, struct ipc_msg *m)
 {
 	struct ipc_stream st;
 
-	if (ipc_get_stream(&m->body, &st) < 0 || m->nfds != 1)
+	static struct log_limit limit = LOG_LIMIT_INIT;
+
+	if (ipc_get_stream(&m->body, &st) < 0)
 		return;
-	adopt(s, take_fd(m->fds[0]), &st);
+	/* Out of descriptors the kernel drops the one that came along; the
+	 * endpoint must not keep its own for ever. */
+	if (m->nfds == 1)
+		adopt(s, take_fd(m->fds[0]), &st);
+	else
+		log_ratelimited(&limit, LOG_LVL_WARNING, "stream %u was closed: "
+				"no descriptor is left for it", st.stream);
 	(void)ipc_send_u64(s->ipc_fd, IPC_TAKEN, st.ticket);
 }
 
@@ -338,8 +348,12 @@ static void accept_one(struct agent_server *s)
 	struct ipc_stream st;
 	int fd = sock_accept(s->options->server_fd);
 
-	if (fd < 0)
+	if (fd < 0) {
+		/* Out of descriptors it would be readable for ever. */
+		if (fd != -EAGAIN)
+			s->accept_at = clock_now() + ACCEPT_PAUSE_MS * NSEC_PER_MSEC;
 		return;
+	}
 	stream_of_peer(fd, &st);
 	adopt(s, fd, &st);
 }
@@ -395,13 +409,16 @@ static void serve(struct agent_server *s)
 	bool alone = s->ipc_fd < 0, go_on = true;
 
 	while (go_on) {
+		bool pause = alone && clock_now() < s->accept_at;
 		struct pollfd p[] = {
-			{ alone ? s->options->server_fd : s->ipc_fd, POLLIN, 0 },
+			{ !alone ? s->ipc_fd : pause ? -1 : s->options->server_fd,
+			  POLLIN, 0 },
 			{ s->signal_fd, POLLIN, 0 },
 			{ spawn_client_fd(s->ctx.spawn), POLLIN, 0 },
 		};
 
-		if (poll(p, 3, alone && p[2].fd < 0 ? SPAWNER_PAUSE_MS : -1) < 0)
+		if (poll(p, 3, pause ? ACCEPT_PAUSE_MS :
+			 alone && p[2].fd < 0 ? SPAWNER_PAUSE_MS : -1) < 0)
 			continue;
 		if (p[0].revents && alone)
 			accept_one(s);

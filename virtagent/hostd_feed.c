@@ -203,6 +203,8 @@ static void on_accept(int listen_fd, unsigned events, void *arg)
 	struct guest_feed *f = arg;
 	int fd = sock_accept(listen_fd);
 
+	if (fd < 0 && fd != -EAGAIN)
+		loop_fd_pause(f->src, LOOP_ACCEPT_PAUSE);
 	if (fd < 0)
 		return;
 	if (f->nclients >= FEED_CLIENTS_MAX) {

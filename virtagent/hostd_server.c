@@ -288,6 +288,8 @@ static void on_accept(int listen_fd, unsigned events, void *arg)
 
 	if (fd == -EAGAIN)
 		return;
+	if (fd < 0)
+		loop_fd_pause(p->src, LOOP_ACCEPT_PAUSE);
 	err = fd < 0 ? fd : adopt(p, fd);
 	if (err < 0)
 		log_ratelimited(&p->limit, LOG_LVL_WARNING,

@@ -280,6 +280,8 @@ static void on_ctl(int listen_fd, unsigned events, void *arg)
 		ctl->clients = c;
 		ctl->nclients++;
 	}
+	if (fd != -EAGAIN)
+		loop_fd_pause(ctl->src, LOOP_ACCEPT_PAUSE);
 }
 
 /* May be called from within a client's own callback: nothing is freed here. */

@@ -39,7 +39,6 @@ struct vp_oforward {
 	struct vp_endpoint *ep;
 	struct vp_oforward *next;
 	struct loop_fd *src;
-	struct loop_timer *pause;
 	int fd;
 	char *path; /* to be removed at the end, if it still is this one */
 	dev_t dev;

@@ -23,8 +23,6 @@
 #include "virtproxy/forward.h"
 
 #define SILENT_AFTER (3 * NSEC_PER_SEC)
-/* Out of descriptors, a listener would stay readable. */
-#define ACCEPT_PAUSE (100 * NSEC_PER_MSEC)
 
 static struct log_limit client_limit = LOG_LIMIT_INIT;
 
@@ -71,13 +69,6 @@ static void take_client(struct vp_oforward *f, int fd)
 	vp_stream_ready(c->stream);
 }
 
-static void on_accept_again(void *arg)
-{
-	struct vp_oforward *f = arg;
-
-	loop_fd_set(f->src, LOOP_READ);
-}
-
 static void on_listener(int listen_fd, unsigned events, void *arg)
 {
 	struct vp_oforward *f = arg;
@@ -89,8 +80,7 @@ static void on_listener(int listen_fd, unsigned events, void *arg)
 	if (fd != -EAGAIN) {
 		log_ratelimited(&client_limit, LOG_LVL_WARNING, "%s: accept for %s: %s",
 				ep->label, f->service, strerror(-fd));
-		loop_fd_set(f->src, 0);
-		loop_timer_in(f->pause, ACCEPT_PAUSE);
+		loop_fd_pause(f->src, LOOP_ACCEPT_PAUSE);
 	}
 	endpoint_pump(ep);
 }
@@ -103,7 +93,6 @@ static void oforward_free(struct vp_oforward *f)
 	if (f->path && stat(f->path, &st) == 0 && st.st_ino == f->ino &&
 	    st.st_dev == f->dev)
 		unlink(seal_path(f->path));
-	loop_timer_free(f->pause);
 	loop_fd_free(f->src);
 	if (f->fd >= 0)
 		close(f->fd);
@@ -115,16 +104,14 @@ int vp_endpoint_add_oforward_fd(struct vp_endpoint *ep, const char *service,
 				int listen_fd)
 {
 	struct vp_oforward *f = calloc(1, sizeof(*f));
-	int r = -ENOMEM;
+	int r;
 
 	if (!f)
 		return -ENOMEM;
 	f->ep = ep;
 	f->fd = -1;
 	snprintf(f->service, sizeof(f->service), "%s", service);
-	f->pause = loop_timer_new(ep->loop, on_accept_again, f);
-	if (f->pause)
-		r = fd_set_nonblock(listen_fd, true);
+	r = fd_set_nonblock(listen_fd, true);
 	if (r == 0) {
 		f->src = loop_fd_new(ep->loop, listen_fd, LOOP_READ, on_listener, f);
 		r = f->src ? 0 : -errno;

@@ -249,7 +249,42 @@ TEST(what_was_posted_to_a_loop_that_ends_is_freed)
 	CHECK_INT(s.calls, 0);
 }
 
-UNIT_MAIN(CASE(a_descriptor_reports_bytes_and_the_hang_up),
+static void count_wakeups(int fd, unsigned events, void *arg)
+{
+	unsigned *n = arg;
+
+	++*n;
+}
+
+TEST(a_paused_source_sleeps_and_wakes)
+{
+	struct loop *l = loop_new();
+	unsigned n = 0;
+	uint64_t began = clock_now();
+	struct loop_fd *src;
+	int fds[2];
+
+	CHECK_INT(sock_pair(SOCK_STREAM, fds), 0);
+	CHECK(write(fds[1], "x", 1) == 1);
+	src = loop_fd_new(l, fds[0], LOOP_READ, count_wakeups, &n);
+	CHECK(src);
+	loop_fd_pause(src, 50 * NSEC_PER_MSEC);
+	CHECK_INT(loop_run_once(l, true), 0); /* the pause's end */
+	CHECK_INT(n, 0);
+	CHECK(clock_now() - began >= 50 * NSEC_PER_MSEC);
+	CHECK_INT(loop_run_once(l, true), 0);
+	CHECK_INT(n, 1);
+	loop_fd_pause(src, 60 * NSEC_PER_SEC);
+	CHECK_INT(loop_run_once(l, false), 0);
+	CHECK_INT(n, 1);
+	loop_fd_free(src); /* with its pause */
+	loop_free(l);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+UNIT_MAIN(CASE(a_paused_source_sleeps_and_wakes),
+	  CASE(a_descriptor_reports_bytes_and_the_hang_up),
 	  CASE(events_are_switched_one_by_one), CASE(a_regular_file_is_refused),
 	  CASE(a_timer_is_never_early), CASE(a_signal_arrives_on_the_loop),
 	  CASE(calls_from_many_threads_all_run),
