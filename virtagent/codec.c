@@ -95,6 +95,12 @@ static xmlrpc_value *refuse(struct encoder *e, int error, const char *fmt, ...)
 	return NULL;
 }
 
+/* Out of memory, xmlrpc-c's constructors return what they have freed already. */
+static xmlrpc_value *made(const struct encoder *e, xmlrpc_value *v)
+{
+	return e->env->fault_occurred ? NULL : v;
+}
+
 /* The length of the character at s when XML and xmlrpc-c can carry it. */
 static size_t wire_char(const uint8_t *s, size_t n)
 {
@@ -136,8 +142,8 @@ static xmlrpc_value *string_to_wire(struct encoder *e, const char *s, size_t n)
 
 	if (wire_text(s, n, &text) < 0)
 		return refuse(e, -ENOMEM, "out of memory");
-	return xmlrpc_string_new_lp(e->env, buf_len(&text),
-				    (const char *)buf_data(&text));
+	return made(e, xmlrpc_string_new_lp(e->env, buf_len(&text),
+					    (const char *)buf_data(&text)));
 }
 
 static xmlrpc_value *double_to_wire(struct encoder *e, double d)
@@ -149,7 +155,7 @@ static xmlrpc_value *double_to_wire(struct encoder *e, double d)
 		d = 0;
 	if (buf_put(&e->doubles, &d, sizeof(d)) < 0)
 		return refuse(e, -ENOMEM, "out of memory");
-	return xmlrpc_double_new(e->env, d);
+	return made(e, xmlrpc_double_new(e->env, d));
 }
 
 static xmlrpc_value *bytes_to_wire(struct encoder *e, const void *data, size_t n)
@@ -157,7 +163,7 @@ static xmlrpc_value *bytes_to_wire(struct encoder *e, const void *data, size_t n
 	if (n > VA_BYTES_MAX)
 		return refuse(e, -EMSGSIZE, "base64 of %zu bytes, limit %u", n,
 			      VA_BYTES_MAX);
-	return xmlrpc_base64_new(e->env, n, data);
+	return made(e, xmlrpc_base64_new(e->env, n, data));
 }
 
 /* By its parts: xmlrpc-c's own reading and writing of the text goes through
@@ -174,7 +180,7 @@ static xmlrpc_value *datetime_to_wire(struct encoder *e, const char *text)
 		/* (xmlrpc-c writes years before 1000 with fewer digits.) */
 		if (strcmp(text, again) == 0 && t.Y >= 1000 && t.M && t.M <= 12 &&
 		    t.D && t.D <= 31 && t.h < 24 && t.m < 60 && t.s < 60)
-			return xmlrpc_datetime_new(e->env, t);
+			return made(e, xmlrpc_datetime_new(e->env, t));
 	}
 	return string_to_wire(e, text, strlen(text));
 }
@@ -183,7 +189,7 @@ static xmlrpc_value *to_wire(struct encoder *e, const struct va_value *v);
 
 static xmlrpc_value *array_to_wire(struct encoder *e, const struct va_value *v)
 {
-	CLEANUP_WIRE xmlrpc_value *array = xmlrpc_array_new(e->env);
+	CLEANUP_WIRE xmlrpc_value *array = made(e, xmlrpc_array_new(e->env));
 
 	for (size_t i = 0; i < va_count(v) && !e->env->fault_occurred; i++) {
 		CLEANUP_WIRE xmlrpc_value *item = to_wire(e, va_item(v, i));
@@ -197,7 +203,7 @@ static xmlrpc_value *array_to_wire(struct encoder *e, const struct va_value *v)
 
 static xmlrpc_value *struct_to_wire(struct encoder *e, const struct va_value *v)
 {
-	CLEANUP_WIRE xmlrpc_value *strct = xmlrpc_struct_new(e->env);
+	CLEANUP_WIRE xmlrpc_value *strct = made(e, xmlrpc_struct_new(e->env));
 
 	if (va_count(v) > VA_STRUCT_MEMBERS_MAX)
 		return refuse(e, -EMSGSIZE, "struct of %zu members, limit %u",
@@ -232,12 +238,12 @@ static xmlrpc_value *scalar_to_wire(struct encoder *e, const struct va_value *v)
 	switch (va_typeof(v)) {
 	case VA_BOOL:
 		va_get_bool(v, &b);
-		return xmlrpc_bool_new(e->env, b);
+		return made(e, xmlrpc_bool_new(e->env, b));
 	case VA_INT:
 		va_get_int(v, &i);
 		if (i >= INT32_MIN && i <= INT32_MAX)
-			return xmlrpc_int_new(e->env, (int)i);
-		return xmlrpc_i8_new(e->env, i);
+			return made(e, xmlrpc_int_new(e->env, (int)i));
+		return made(e, xmlrpc_i8_new(e->env, i));
 	case VA_DOUBLE:
 		va_get_double(v, &d);
 		return double_to_wire(e, d);
@@ -251,7 +257,7 @@ static xmlrpc_value *scalar_to_wire(struct encoder *e, const struct va_value *v)
 		va_get_string(v, &text);
 		return datetime_to_wire(e, text);
 	default:
-		return xmlrpc_nil_new(e->env);
+		return made(e, xmlrpc_nil_new(e->env));
 	}
 }
 

@@ -158,8 +158,10 @@ static int add_entry(struct policy *p, const struct conf_entry *e, char *err,
 		if (keys[i].kind == RULE_PATH || keys[i].kind == RULE_PATH_BLOCK)
 			return add_rule(p, e, keys[i].kind, e->value, err, err_size);
 		words = strdup(e->value);
-		if (!words)
+		if (!words) {
+			snprintf(err, err_size, "out of memory");
 			return -ENOMEM;
+		}
 		for (word = strtok_r(words, " \t,", &save); word && r == 0;
 		     word = strtok_r(NULL, " \t,", &save))
 			r = add_rule(p, e, keys[i].kind, word, err, err_size);

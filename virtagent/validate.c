@@ -333,7 +333,7 @@ static void on_error(void *ctx, xmlErrorPtr error)
 
 	while (n && xml_is_space(error->message[n - 1]))
 		n--;
-	refuse(ctx, -EBADMSG, "%s",
+	refuse(ctx, error->code == XML_ERR_NO_MEMORY ? -ENOMEM : -EBADMSG, "%s",
 	       log_escape(shown, sizeof(shown), n ? error->message : "", n));
 }
 
@@ -360,11 +360,13 @@ static xmlParserCtxtPtr take_parser(struct validator *v)
 {
 	xmlParserCtxtPtr ctxt = atomic_exchange(&spare, NULL);
 
-	if (ctxt && xmlCtxtResetPush(ctxt, NULL, 0, NULL, NULL) == 0) {
+	/* Also a reset out of memory calls the handlers. */
+	if (ctxt)
 		ctxt->userData = v;
+	if (ctxt && xmlCtxtResetPush(ctxt, NULL, 0, NULL, NULL) == 0)
 		return ctxt;
-	}
 	xmlFreeParserCtxt(ctxt);
+	v->error = 0;
 	ctxt = xmlCreatePushParserCtxt(&handlers, v, NULL, 0, NULL);
 	if (ctxt)
 		xmlCtxtUseOptions(ctxt, XML_PARSE_NONET);
