@@ -5,6 +5,7 @@
 # as another virtual machine.
 #
 # SPDX-License-Identifier: MIT
+import hashlib
 import os
 import socket
 import threading
@@ -169,6 +170,23 @@ def _():
     beta.hostd.wait_state("vm", "absent")
 
 
+@suite.case("with 8 MiB of other keys on their way it sees the new host as soon")
+def _():
+    big = {"user.big%d" % i: os.urandom(1 << 20) for i in range(8)}
+    for name, data in big.items():
+        alpha.client("kv", "set", "vm", name, "-", data=data)
+    alpha.client("kv", "set", "vm", "--sync", "-t", "50", "user.last=1")
+    beta.client("kv", "import", "vm", data=alpha.client("kv", "export", "vm").stdout)
+    move(beta, "bigger", True, IDLE).close()
+    wait_until(lambda: beta.hostd.rpc().host.kv.list("vm")["acked"] ==
+               beta.hostd.rpc().host.kv.list("vm")["revision"], 60, "all to be there", 0.1)
+    name = "user.big7"
+    assert guest.sh("sha256sum <%s/%s" % ("/run/virtagent/kv", name)).split()[0] == \
+        hashlib.sha256(big[name]).hexdigest()
+    beta.client("kv", "unset", "vm", "--sync", *big)
+    alpha.client("kv", "unset", "vm", *big)
+
+
 @suite.case("under load: within 10 s")
 def _():
     stop = threading.Event()
@@ -186,7 +204,7 @@ def _():
     for t in threads:
         t.start()
     try:
-        move(beta, "four", True, LOADED).close()
+        move(alpha, "four", True, LOADED).close()
     finally:
         stop.set()
         guest.sh("kill $(cat /run/busy)")
@@ -199,7 +217,7 @@ def _():
     fresh.hostd.start()
     strict = Host("delta", "[policy]\nblock = class:write\n")
     strict.hostd.start()
-    had = beta.key("guest.state")
+    had = alpha.key("guest.state")
     move(fresh, "five", True, IDLE).close()
     wait_until(lambda: fresh.has("guest.state"), 20, "guest.state", 0.1)
     assert fresh.key("guest.state") == had, (fresh.key("guest.state"), had)

@@ -454,6 +454,41 @@ TEST(a_key_of_another_host_keeps_its_revision)
 	end(&f);
 }
 
+/* On the loop's thread. */
+static void take_fetch(void *arg, struct va_value *v)
+{
+	*(struct va_value **)arg = v;
+}
+
+TEST(everything_begins_with_what_the_host_says_of_itself)
+{
+	struct fixture f;
+	struct key_change host = change("host.name", "h");
+	struct key_change c = change("user.a", NULL);
+	CLEANUP_FREE char *big = calloc(1, 300000);
+	CLEANUP_VALUE struct va_value *v = NULL;
+	const char *name = "";
+	struct keys_result r;
+	bool more = false;
+
+	begin(&f);
+	c.value = big;
+	c.size = 300000;
+	CHECK_INT(set(&f, KEYS_ADMIN, &c, 1, -1, &r), 0);
+	c.name = "user.b";
+	CHECK_INT(set(&f, KEYS_ADMIN, &c, 1, -1, &r), 0);
+	CHECK_INT(keys_post(f.keys, "g", &host, 1), 0);
+	CHECK_INT(keys_fetch(f.keys, "g", 0, take_fetch, &v), 0);
+	while (!v)
+		loop_run_once(f.loop, true);
+	CHECK_INT(va_get_bool(va_member(v, "more"), &more), 0);
+	CHECK(more);
+	CHECK_INT(va_get_string(va_member(va_item(va_member(v, "keys"), 0),
+					  "name"), &name), 0);
+	CHECK_STR(name, "host.name");
+	end(&f);
+}
+
 UNIT_MAIN(CASE(empty_is_not_absent_and_all_or_none),
 	  CASE(if_revision_and_no_change), CASE(owners_write_their_own),
 	  CASE(changes_tell_removals_and_survive_a_restart),
@@ -466,4 +501,5 @@ UNIT_MAIN(CASE(empty_is_not_absent_and_all_or_none),
 	  CASE(secrets_are_not_for_other_users_of_the_host),
 	  CASE(host_keys_that_nothing_gives_go),
 	  CASE(another_machine_of_that_name_has_none_of_the_guests_keys),
-	  CASE(a_key_of_another_host_keeps_its_revision))
+	  CASE(a_key_of_another_host_keeps_its_revision),
+	  CASE(everything_begins_with_what_the_host_says_of_itself))

@@ -290,6 +290,8 @@ static int fill_changes(struct read_job *j, const struct store_keys_state *st)
 	return err < 0 ? err : va_set(j->ret, "keys", take_ptr(j->list));
 }
 
+static void lead_with_host(struct read_job *j);
+
 static void run_changes(void *arg)
 {
 	struct read_job *j = arg;
@@ -302,6 +304,8 @@ static void run_changes(void *arg)
 		j->since = 0;
 	j->full = j->since == 0;
 	j->upto = j->since;
+	if (err == 0 && j->full && j->fn)
+		lead_with_host(j);
 	if (err == 0)
 		err = store_keys_since(j->k->store, j->guest, j->since,
 				       take_change, j);
@@ -324,6 +328,52 @@ int keys_changes(struct keys *k, const char *guest, uint64_t since,
 			      .since = since, .pattern = pattern };
 
 	return read_now(k, &j, run_changes, deadline_ns, ret);
+}
+
+/* --- for the loop's thread ------------------------------------------------- */
+
+/* host.* keys that lead a full batch: so many, and none larger. */
+#define LEAD_MAX 32u
+#define LEAD_BYTES 4096u
+
+struct lead {
+	char names[LEAD_MAX][KEY_NAME_MAX + 1];
+	size_t n;
+};
+
+/* They come in the order of names, behind "host.". */
+static int take_lead(void *arg, const struct store_key *key)
+{
+	struct lead *l = arg;
+
+	if (!str_starts(key->name, "host.") || l->n == LEAD_MAX)
+		return 1;
+	if (key->size <= LEAD_BYTES)
+		snprintf(l->names[l->n++], sizeof(l->names[0]), "%s", key->name);
+	return 0;
+}
+
+static int append_lead(void *arg, const struct store_key *key)
+{
+	struct read_job *j = arg;
+
+	j->error = key->value ? va_append(j->list, key_whole(key)) : 0;
+	return 1;
+}
+
+/*
+ * A guest that gets everything, as after a move, gets what this host says of
+ * itself first: in the order of revisions it would come behind megabytes of other
+ * keys.  It comes there once more, which is no change.
+ */
+static void lead_with_host(struct read_job *j)
+{
+	struct lead l = { .n = 0 };
+
+	if (store_keys_list(j->k->store, j->guest, "host.", take_lead, &l) < 0)
+		return;
+	for (size_t i = 0; i < l.n && j->error == 0; i++)
+		store_key_get(j->k->store, j->guest, l.names[i], append_lead, j);
 }
 
 static void job_free(struct read_job *j)
