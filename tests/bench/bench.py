@@ -23,6 +23,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from vatest import Guest, Process, program, run, tmpdir, wait_until     # noqa: E402
 from vatest import image                                                    # noqa: E402
 from vatest.host import Proxy                                               # noqa: E402
+from vatest import callgrind                                                # noqa: E402
+from vatest.counted import Counted, call, exchange                          # noqa: E402
+from vatest.wait import connect_unix                                        # noqa: E402
+import many                                                                 # noqa: E402
 import peers                                                                # noqa: E402
 import report                                                               # noqa: E402
 
@@ -32,6 +36,8 @@ SERIAL_ARGS = ("isa-serial,chardev=%s,index=2,iobase=0x3e8,irq=5",
                "isa-serial,chardev=%s,index=3,iobase=0x2e8,irq=7")
 BOOT = """
 mkdir -p /bench /run/ga-v /run/ga-s
+echo 14 >/sys/class/tty/ttyS2/rx_trig_bytes
+head -c 4096 /dev/urandom >/bench-small
 mount -t tmpfs -o size=900m bench /bench
 head -c 1048576 /dev/urandom >/bench/random
 for i in 1 2 3 4 5 6 7 8; do cat /bench/random; done >/bench/f8
@@ -150,7 +156,7 @@ class Bench:
 
     def virtio_files(self):
         ours, raw, ga = self.ours["virtio"], self.raw["virtio"], self.ga["virtio"]
-        for n in sorted({64, self.big}):
+        for n in (self.big,):
             name, size = "f%d" % n, n * MIB
             row = "get %d MiB virtio" % n
             before = self._cpu()
@@ -194,6 +200,61 @@ class Bench:
                 t.join()
                 os.close(done_r)
             self.f.add("ping during get %s, us" % kind, "ours", *got)
+
+    def streams(self):
+        """64 files side by side against one."""
+        name = "/bench/f256"
+        rpc = self.ours["virtio"].rpc
+        one = many.files(rpc, name, 1, 1.5)
+        all64 = many.files(rpc, name, 64, 3)
+        self.f.add("get by one of many clients virtio, MB/s", "1 stream", one[0] / 1e6)
+        self.f.add("get by one of many clients virtio, MB/s", "64 streams", sum(all64) / 1e6)
+        self.f.add("fairness of 64 streams virtio, Jain", "ours", many.jain(all64))
+
+    def small_calls(self):
+        """1,000 files of 4 KiB."""
+        request = peers.call("guest.getfile", "/bench-small")
+        self.f.add("getfile of 4 KiB virtio, calls/s", "16 at a time",
+                   many.calls(self.ours["virtio"].rpc, request, 1000, 16))
+        self.f.add("getfile of 4 KiB virtio, calls/s", "1 at a time",
+                   many.calls(self.ours["virtio"].rpc, request, 200, 1))
+        self.f.add("getfile of 4 KiB virtio, calls/s", "qemu-ga",
+                   self.ga["virtio"].small_files("/bench-small", 100))
+
+    def _under_load(self, work, sample):
+        """sample() while work() runs."""
+        t = threading.Thread(target=work)
+        t.start()
+        try:
+            time.sleep(0.3)     # into the middle of it
+            got = sample()
+            busy = t.is_alive()
+        finally:
+            t.join()
+        return got if busy else None
+
+    def loaded_memory(self):
+        """What a get makes of the memory."""
+        pids, proxy = self._agent_pids(), self.proxy["virtio"].process.pid
+
+        def ours():
+            return (peers.memory([self.guest.sh("cat /proc/%s/smaps_rollup" % p) for p in pids]),
+                    peers.local_memory([proxy]))
+
+        def get():
+            for _ in range(3):
+                self.ours["virtio"].get("/bench/f%d" % self.big)
+
+        got = self._under_load(get, ours)
+        if got:
+            self._memory("va-agent static, in the guest", got[0], "under load")
+            self._memory("virtproxy", got[1], "under load")
+        ga = self.guest.pids("qemu-ga -m virtio-serial")[0]
+        got = self._under_load(
+            lambda: self.ga["virtio"].get("/bench/f64", 32 * MIB),
+            lambda: peers.memory([self.guest.sh("cat /proc/%d/smaps_rollup" % ga)]))
+        if got:
+            self._memory("qemu-ga, in the guest", got, "under load")
 
     def _get_then_close(self, kind, name, fd):
         try:
@@ -248,9 +309,9 @@ class Bench:
             [self.guest.sh("cat /proc/%d/smaps_rollup" % ga[0])]))
         self._memory("virtproxy", peers.local_memory([proxy]))
 
-    def _memory(self, who, kb):
+    def _memory(self, who, kb, when="idle"):
         for key, value in kb.items():
-            self.f.add("memory idle %s, KB" % who, key, value)
+            self.f.add("memory %s %s, KB" % (when, who), key, value)
 
     # --- without a guest ----------------------------------------------------------------
 
@@ -311,6 +372,38 @@ class Bench:
                        (peers.local_switches(pids) - before[name]) / seconds)
             self._memory(name + ", native (%d processes)" % len(pids), peers.local_memory(pids))
 
+    def counted(self):
+        """Instructions, libraries included."""
+        pings, size = 200, 16 * MIB
+        big = os.path.join(tmpdir(), "counted.file")
+        with open(big, "wb") as f:
+            f.write(random.Random(3).randbytes(size))
+        c = Counted()
+        try:
+            for end in (c.guest, c.host):
+                end.wait_session(True, 60)
+            with connect_unix(c.rpc, timeout=60) as s:
+                for _ in range(20):
+                    exchange(s, call(b"guest.ping"))
+                callgrind.reset(*c.all().values())
+                for _ in range(pings):
+                    exchange(s, call(b"guest.ping"))
+            for who, p in c.all().items():
+                self.f.add("instructions per ping, native", who,
+                           callgrind.counts(p).total / pings)
+            client = callgrind.whole_run([program("va-client"), "-G", "unix:" + c.rpc, "get", "-q",
+                                          big, big + ".got"], seconds=peers.LIMIT)
+            for who, p in c.all().items():
+                self.f.add("instructions per byte of get, native", who,
+                           callgrind.counts(p).total / size)
+            self.f.add("instructions per byte of get, native", "client, its start too",
+                       client.total / size)
+        finally:
+            c.close()
+            for name in (big, big + ".got"):
+                if os.path.exists(name):
+                    os.unlink(name)
+
     def sizes(self):
         for name in ("va-agent", "va-agent-static", "virtproxy", "va-client", "va-hostd"):
             stripped = os.path.join(tmpdir(), "stripped")
@@ -318,11 +411,11 @@ class Bench:
             self.f.add("stripped size, KB", name, os.stat(stripped).st_size / 1024)
 
     def run(self):
-        for name in ("sizes", "native"):
+        for name in ("sizes", "counted", "native"):
             if self.wanted(name):
                 getattr(self, name)()
         rows = [n for n in ("ping", "getfile", "exec_true", "virtio_files", "serial_files",
-                            "loaded_ping", "costs") if self.wanted(n)]
+                            "loaded_ping", "streams", "small_calls", "costs") if self.wanted(n)]
         if not rows:
             return
         self.boot()
@@ -336,6 +429,8 @@ class Bench:
             print("# round %d of %d: %s" % (n + 1, self.rounds, " ".join(rows)), flush=True)
             for name in rows:
                 getattr(self, name)()
+        if self.wanted("costs"):
+            self.loaded_memory()
 
 
 def main():

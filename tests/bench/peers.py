@@ -143,6 +143,15 @@ class Ga:
         assert got >= size, (got, size)
         return took
 
+    def small_files(self, path, count):
+        """Files a second, each opened, read and closed."""
+        began = time.monotonic()
+        for _ in range(count):
+            handle = self.command("guest-file-open", path=path, mode="r")
+            self.command("guest-file-read", handle=handle, count=4096)
+            self.command("guest-file-close", handle=handle)
+        return count / (time.monotonic() - began)
+
     def put(self, data, path, chunk=GA_CHUNK):
         handle = self.command("guest-file-open", path=path, mode="w")
         began = time.monotonic()
@@ -167,14 +176,17 @@ class Raw:
     def __init__(self, path, serial):
         self.sock = wait_for_socket(path, 30)
         self.sock.settimeout(LIMIT * scale())
-        # A serial line loses what its reader is late for: little goes ahead.
-        self.window, self.ack = (8192, 2048) if serial else (1 << 30, 1 << 30)
+        # A serial line loses what its reader is late for: the tty layer's 48 KiB.
+        self.window, self.ack = (32768, 4096) if serial else (1 << 30, 1 << 30)
         self.block = 4096 if serial else 32768
+        # Four times the receive trigger: no wait for a character's time to pass.
+        self.message = 56 if serial else 64
 
     def ask(self, text):
         self.sock.sendall(text.encode() + b"\n")
 
-    def ping(self, count, size=64, stop=-1):
+    def ping(self, count, stop=-1):
+        size = self.message
         self.ask("echo %d %d" % (size, count))
         return rtt(self.sock, b"x" * size, str(size), count, stop)
 

@@ -7,23 +7,19 @@ what it was when it was set, are in tests/integration/costs.  Who makes
 something cheaper lowers its limit; who must make something dearer raises it in
 the commit that says why.
 
-A virtproxy for each end and va-agent's server, without a guest.  (The agent's own
-endpoint is the same code as the guest's virtproxy; under valgrind it cannot start
-itself again as a server.)
-
 SPDX-License-Identifier: MIT
 """
 import os
 import re
-import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from vatest import Process, Skip, Suite, need, program, run, sanitized, tmpdir
 from vatest import callgrind
+from vatest.counted import AgentServer, Counted, call, exchange, pings
 from vatest.env import BUILD
-from vatest.proxy import PROXY, Pair, Proxy
+from vatest.proxy import Pair
 from vatest.wait import connect_unix
 
 LIMITS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "costs")
@@ -32,8 +28,6 @@ PINGS = 50
 # costs an acknowledgement of its own.
 TIMES = 4
 MIB = 1 << 20
-BODY = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>%s</methodName>\n" \
-       b"<params>\n%s</params>\n</methodCall>\n"
 MALLOC = ("malloc", "calloc", "realloc")
 
 suite = Suite()
@@ -68,90 +62,12 @@ class Judge:
         assert not self.over, "dearer than it may be:\n" + "\n".join(self.over)
 
 
-def call(method, params=b""):
-    body = BODY % (method, params)
-    return (b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-
-
-def exchange(sock, request):
-    """One request and its answer, whole."""
-    sock.sendall(request)
-    data = b""
-    while True:
-        piece = sock.recv(1 << 16)
-        assert piece, "the connection ended: %r" % data
-        data += piece
-        head, _, body = data.partition(b"\r\n\r\n")
-        length = re.search(rb"Content-Length: (\d+)", head)
-        if length and len(body) >= int(length.group(1)):
-            assert head.startswith(b"HTTP/1.1 200 "), head
-            return body
-
-
-def pings(path, count):
-    with connect_unix(path, timeout=60) as s:
-        for _ in range(count):
-            assert b"<value>" in exchange(s, call(b"guest.ping"))
-
-
-class AgentServer:
-    """va-agent's server on a socket of its own."""
-
-    def __init__(self, name, start):
-        self.path = os.path.join(tmpdir(), name)
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(self.path)
-        self.listener.listen(64)
-        env = {v: os.path.join(tmpdir(), name + "." + v)
-               for v in ("VA_RUNTIME_DIR", "VA_STATE_DIR", "VA_CONF_DIR")}
-        os.makedirs(env["VA_RUNTIME_DIR"])
-        self.process = start(program("va-agent"), "--server-fd", str(self.listener.fileno()),
-                             "-l", "stderr", env=env, pass_fds=[self.listener.fileno()])
-
-    def close(self):
-        self.process.kill()
-        self.listener.close()
-
-
 def need_plain_build():
     """The limits are of gcc at -O2."""
     with open(os.path.join(BUILD, "config.h"), encoding="utf-8") as f:
         built = re.search(r'VA_BUILD_SUMMARY "(.*)"', f.read()).group(1)
     if sanitized() or "coverage yes" in built or "gcc" not in built.split(";")[0]:
         raise Skip("a plain build with gcc is missing (%s)" % built)
-
-
-class Counted:
-    """Host's end, guest's end and server, each under callgrind."""
-
-    def __init__(self):
-        channel = os.path.join(tmpdir(), "counted")
-        self.rpc = os.path.join(tmpdir(), "counted.rpc")
-        self.server = AgentServer("counted.server", lambda *argv, **kw: callgrind.start(
-            lambda *a, **k: Process(a, **k), *argv, **kw))
-        try:
-            self.guest = self._end("unix-listen", channel, "guest", "-i",
-                                   "virtagent:%s:-" % self.server.path)
-            self.host = self._end("unix-connect", channel, "host", "-o",
-                                  "virtagent:%s:-" % self.rpc)
-        except BaseException:
-            self.close()
-            raise
-
-    @staticmethod
-    def _end(method, channel, role, *args):
-        return callgrind.start(lambda *a, **k: Proxy(*a[1:], program_path=a[0], **k), PROXY,
-                               "-c", "%s:%s:-" % (method, channel), "--role", role, *args)
-
-    def all(self):
-        return {"host's end": self.host, "guest's end": self.guest,
-                "server": self.server.process}
-
-    def close(self):
-        for p in (getattr(self, "host", None), getattr(self, "guest", None), self.server):
-            if p:
-                (p.kill if p is not self.server else p.close)()
 
 
 counted = None
