@@ -30,7 +30,7 @@ HEAD = """# Faults, and what became of the link
 
 Made by `tests/lib/reliability.py` from `tests/faults/results.jsonl`, which the fault tests
 (`tests/faults`, `make check-faults`) wrote; not typed.  Each fault was injected into a real
-QEMU guest.  Unless a row says "idle" or "nobody" is there, both channels were under load
+QEMU guest.  Unless a row says "idle", "no host" or "no guest", both channels were under load
 in both directions meanwhile: files and calls from the host, checked streams and calls from
 the guest.
 
