@@ -238,9 +238,71 @@ def _():
     assert hostd.rpc().host.ping() == "pong"
 
 
+@suite.case("a slow hook delays its own guest's events only, and those keep their order")
+def _():
+    d = os.path.join(hostd.conf_dir, "hooks", "events.d")
+    for name in os.listdir(d):
+        os.unlink(os.path.join(d, name))
+    out = os.path.join(hostd.dir, "out4")
+    two = FakeGuest(chan + ".2", agent_id="agent-2")
+    try:
+        hostd.wait_event("agent-up", guest="other")
+        hook("10-slow", "#!/bin/sh\ncase $VA_EVENT in slow-*) ;; *) exit 0 ;; esac\n"
+             "[ $VA_GUEST = other ] || sleep 0.6\necho $VA_GUEST $VA_EVENT >> %s\n" % out)
+        for i in range(5):
+            send("slow-%d" % i)
+        host = two.call_host()
+        for i in range(2):
+            host.host.event.send("slow-%d" % i)
+
+        def lines():
+            return open(out, encoding="utf-8").read().splitlines() if os.path.exists(out) else []
+        wait_until(lambda: len(lines()) == 7, 20, "seven hooks")
+        got = lines()
+        web = [x for x in got if x.startswith("web")]
+        assert web == ["web slow-%d" % i for i in range(5)], got
+        other = [x for x in got if x.startswith("other")]
+        assert other == ["other slow-0", "other slow-1"], got
+        # Five at 0.6 s each: the other guest's were done when two of them were.
+        assert got.index("other slow-1") <= 3, got
+    finally:
+        two.close()
+
+
+@suite.case("more guests at once than hooks may run: each gets its turn")
+def _():
+    d = os.path.join(hostd.conf_dir, "hooks", "events.d")
+    for name in os.listdir(d):
+        os.unlink(os.path.join(d, name))
+    n = 12
+    h = Hostd(["g%d=unix-connect:%s.m%d:-" % (i, chan, i) for i in range(n)])
+    try:
+        d = os.path.join(h.conf_dir, "hooks", "events.d")
+        os.makedirs(d, mode=0o700)
+        out = os.path.join(h.dir, "out")
+        path = os.path.join(d, "10-count")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("#!/bin/sh\n[ $VA_EVENT = agent-up ] || exit 0\n"
+                    "echo + $VA_GUEST >> %s\nsleep 0.5\necho - $VA_GUEST >> %s\n" % (out, out))
+        os.chmod(path, 0o700)
+        guests = [FakeGuest("%s.m%d" % (chan, i), agent_id="agent-m%d" % i) for i in range(n)]
+
+        def lines():
+            return open(out, encoding="utf-8").read().splitlines() if os.path.exists(out) else []
+        wait_until(lambda: len(lines()) == 2 * n, 30, "all hooks")
+        running = most = 0
+        for line in lines():
+            running += 1 if line[0] == "+" else -1
+            most = max(most, running)
+        assert 1 < most <= 8, lines()
+        for g in guests:
+            g.close()
+    finally:
+        h.close()
+
+
 @suite.case("a damaged database is said, served from memory, and the guest waits")
 def _():
-    os.unlink(os.path.join(hostd.conf_dir, "hooks/events.d/10-hang"))
     hostd.process.stop()
     path = os.path.join(hostd.env["VA_STATE_DIR"], "hostd.sqlite")
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600

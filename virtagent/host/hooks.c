@@ -1,323 +1,252 @@
 /*
  * hooks.c - programs that are run for each event
  *
- * Hooks are one more consumer of the events: they hold the number of the last
- * event they were run for and read on from the store.  Events are taken one at a
- * time and in order, for each the executables of the directory in name order.  So
- * a hook sees a guest's events in the order they happened, and one that hangs is
- * killed with its process group at the deadline and delays, but loses, nothing.
- *
- * Never a shell: the file itself is executed, with the event's name as its only
- * argument, the data (JSON) on stdin and VA_SIDE, VA_GUEST, VA_EVENT, VA_SEQ,
- * VA_TIME in a clean environment.
+ * Hooks are one more consumer of the events, with a position for each guest that
+ * has events to be handled: its lane.  The whole stream is read to learn which
+ * guests have news, and no event is kept from that; a lane then takes its guest's
+ * events from the store one at a time, so the hooks see them in the order they
+ * happened.  HOOKS_AT_ONCE lanes run at a time and take turns event by event: a
+ * slow hook delays its own guest's events and takes one of those places.  It
+ * loses nothing.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "config.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/clock.h"
+#include "common/cleanup.h"
 #include "common/log.h"
-#include "common/sock.h"
-#include "common/str.h"
+#include "virtagent/host/hook_run.h"
 #include "virtagent/host/hooks.h"
 
-#define HOOKS_MAX 64
-#define HOOK_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define SCAN_BATCH 100u
+
+struct lane {
+	struct lane *next, *next_ready;
+	struct hooks *k;
+	char *guest;
+	uint64_t since; /* handled up to here */
+	uint64_t last;	/* newest event seen */
+	struct fetch *fetch; /* under way, or NULL */
+	struct hook_run *run; /* or NULL */
+};
 
 struct hooks {
 	struct loop *loop;
 	struct children *children;
 	struct events *events;
 	struct events_watch *watch;
-	struct loop_timer *deadline;
 	char *dir;
 	uint64_t timeout_ns;
-	uint64_t since;
-	struct fetch *fetch; /* under way, or NULL */
-	struct va_value *event; /* being handled, or NULL */
-	struct dirent **names;	/* hooks for it that are still to run */
-	int nnames, next;
-	pid_t pid; /* runs now, or -1 */
+	uint64_t since;	     /* looked through up to here */
+	struct fetch *fetch; /* of that, or NULL */
+	struct lane *lanes;
+	struct lane *ready, **ready_end; /* wait for a place */
+	unsigned running;
 	struct log_limit limit;
 };
 
-/* Outlives the hooks when they are freed before the answer. */
+/* Outlives hooks and lanes that are freed before the answer. */
 struct fetch {
-	struct hooks *k;
+	struct hooks *k;   /* of a look at all, or */
+	struct lane *lane; /* of the lane's next event */
 };
 
-int hook_check(const char *dir, const char *name, char *why, size_t size)
-{
-	CLEANUP_FREE char *path = str_printf("%s/%s", dir, name);
-	struct stat st, parent;
+static void dispatch(struct hooks *k);
 
-	if (!path)
-		return -ENOMEM;
-	if (lstat(path, &st) < 0 || stat(dir, &parent) < 0) {
-		snprintf(why, size, "%s: %s", path, strerror(errno));
-		return -errno;
+/* --- a guest's events ------------------------------------------------------- */
+
+static void lane_ready(struct lane *l)
+{
+	l->next_ready = NULL;
+	*l->k->ready_end = l;
+	l->k->ready_end = &l->next_ready;
+}
+
+static struct lane *lane_of(struct hooks *k, const char *guest, uint64_t seq)
+{
+	struct lane *l;
+
+	for (l = k->lanes; l; l = l->next)
+		if (strcmp(l->guest, guest) == 0)
+			return l;
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return NULL;
+	l->guest = strdup(guest);
+	if (!l->guest) {
+		free(l);
+		return NULL;
 	}
-	if (!S_ISREG(st.st_mode))
-		snprintf(why, size, "%s: not a regular file", path);
-	else if ((st.st_uid != 0 && st.st_uid != geteuid()) ||
-		 (parent.st_uid != 0 && parent.st_uid != geteuid()))
-		snprintf(why, size, "%s: it or its directory belongs to "
-			 "another user", path);
-	else if ((st.st_mode & 022) || (parent.st_mode & 022))
-		snprintf(why, size, "%s: it or its directory is writable by "
-			 "group or others", path);
-	else if (!(st.st_mode & 0111))
-		snprintf(why, size, "%s: not executable", path);
-	else
-		return 0;
-	return -EPERM;
+	l->k = k;
+	l->since = seq - 1;
+	l->next = k->lanes;
+	k->lanes = l;
+	lane_ready(l);
+	return l;
 }
 
-static int wanted(const struct dirent *e)
+static void lane_free(struct lane *l)
 {
-	size_t n = strlen(e->d_name);
-
-	/* Hidden files and editors' leftovers are not meant. */
-	return e->d_name[0] != '.' && e->d_name[n - 1] != '~';
+	if (l->fetch)
+		l->fetch->lane = NULL;
+	hook_run_free(l->run);
+	free(l->guest);
+	free(l);
 }
 
-static void drop_names(struct hooks *k)
+/* It gives its place to the next one. */
+static void lane_rest(struct lane *l, bool more)
 {
-	for (int i = 0; i < k->nnames; i++)
-		free(k->names[i]);
-	free(k->names);
-	k->names = NULL;
-	k->nnames = k->next = 0;
-}
+	struct hooks *k = l->k;
 
-static const char *member(const struct va_value *event, const char *name)
-{
-	const char *text = "";
+	k->running--;
+	if (more) {
+		lane_ready(l);
+	} else {
+		struct lane **p = &k->lanes;
 
-	va_get_string(va_member(event, name), &text);
-	return text;
-}
-
-/* --- running one -------------------------------------------------------- */
-
-#define ENV_MAX 8
-
-struct environment {
-	char *vars[ENV_MAX];
-};
-
-static void environment_done(struct environment *e)
-{
-	for (size_t i = 0; i < ENV_MAX; i++)
-		free(e->vars[i]);
-}
-
-static int make_environment(const struct va_value *event, struct environment *e)
-{
-	int64_t seq = 0;
-	size_t n = 0;
-
-	va_get_int(va_member(event, "seq"), &seq);
-	e->vars[n++] = strdup(HOOK_PATH);
-	e->vars[n++] = strdup("VA_SIDE=host");
-	e->vars[n++] = str_printf("VA_GUEST=%s", member(event, "guest"));
-	e->vars[n++] = str_printf("VA_EVENT=%s", member(event, "event"));
-	e->vars[n++] = str_printf("VA_TIME=%s", member(event, "time"));
-	e->vars[n++] = str_printf("VA_SEQ=%lld", (long long)seq);
-	for (size_t i = 0; i < n; i++) {
-		if (!e->vars[i])
-			return -ENOMEM;
+		while (*p != l)
+			p = &(*p)->next;
+		*p = l->next;
+		lane_free(l);
 	}
-	return 0;
+	dispatch(k);
 }
 
-/* A pipe that holds the event's data and its end: that is less than any pipe
- * takes, so nobody waits for a hook that does not read. */
-static int data_fd(const struct va_value *event)
+static void on_done(void *arg)
 {
-	CLEANUP_BUF struct buf json = BUF_INIT(2 * EVENT_DATA_MAX);
-	CLEANUP_CLOSE int to = -1;
-	CLEANUP_CLOSE int from = -1;
-	int fds[2];
-	ssize_t n;
-	int err;
+	struct lane *l = arg;
 
-	err = va_to_json(va_member(event, "data"), false, &json);
-	if (err == 0)
-		err = buf_puts(&json, "\n");
-	if (err < 0)
-		return err;
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return -errno;
-	from = fds[0];
-	to = fds[1];
-	err = fd_set_nonblock(to, true);
-	if (err < 0)
-		return err;
-	n = buf_write_fd(&json, to);
-	if (n < 0)
-		return (int)n;
-	return buf_len(&json) ? -EIO : take_fd(from);
+	hook_run_free(take_ptr(l->run));
+	lane_rest(l, l->since < l->last);
 }
 
-static void run_next(struct hooks *k);
-
-static void on_end(void *arg, pid_t pid, int status)
+static void on_event(void *arg, const struct event_batch *batch)
 {
-	struct hooks *k = arg;
-	char text[64];
+	CLEANUP_FREE struct fetch *fetch = arg;
+	struct lane *l = fetch->lane;
+	struct va_value *event = NULL;
+	struct hook_run_config cfg;
+	char why[128];
 
-	k->pid = -1;
-	loop_timer_stop(k->deadline);
-	if (status)
-		log_ratelimited(&k->limit, LOG_LVL_WARNING,
-				"hook %s/%s for event %s: %s", k->dir,
-				k->names[k->next - 1]->d_name,
-				member(k->event, "event"),
-				child_status_text(status, text, sizeof(text)));
-	run_next(k);
-}
-
-static void on_deadline(void *arg)
-{
-	struct hooks *k = arg;
-
-	if (k->pid <= 1)
+	if (!l)
 		return;
-	log_warning("hook %s/%s for event %s: killed after %llu seconds", k->dir,
-		    k->names[k->next - 1]->d_name, member(k->event, "event"),
-		    (unsigned long long)(k->timeout_ns / NSEC_PER_SEC));
-	kill(-k->pid, SIGKILL);
+	l->fetch = NULL;
+	if (!batch->count) {
+		/* Gone by the retention, or the store fails. */
+		lane_rest(l, false);
+		return;
+	}
+	l->since = batch->last;
+	if (va_from_json((const char *)buf_data(&batch->lines),
+			 buf_len(&batch->lines), &event, why, sizeof(why)) < 0) {
+		log_warning("event %llu: %s", (unsigned long long)batch->last,
+			    why);
+		lane_rest(l, l->since < l->last);
+		return;
+	}
+	cfg = (struct hook_run_config){ l->k->loop, l->k->children, l->k->dir,
+					l->k->timeout_ns, &l->k->limit };
+	l->run = hook_run_new(&cfg, event, on_done, l);
+	if (!l->run)
+		lane_rest(l, l->since < l->last);
 }
 
-static int run_one(struct hooks *k, const char *name)
+static void lane_begin(struct lane *l)
 {
-	CLEANUP(environment_done) struct environment env = { 0 };
-	CLEANUP_FREE char *path = str_printf("%s/%s", k->dir, name);
-	CLEANUP_CLOSE int fd = -1;
-	const char *argv[] = { path, member(k->event, "event"), NULL };
-	struct child_spec spec = { .path = path, .argv = argv, .fd_out = -1,
-				   .fd_err = -1 };
-	int err = make_environment(k->event, &env);
+	struct hooks *k = l->k;
 
-	if (!path || err < 0)
-		return -ENOMEM;
-	fd = data_fd(k->event);
-	if (fd < 0)
-		return fd;
-	spec.fd_in = fd;
-	spec.envp = (const char *const *)env.vars;
-	k->pid = child_start(k->children, &spec, on_end, k);
-	if (k->pid < 0) {
-		err = (int)k->pid;
-		k->pid = -1;
-		return err;
+	k->running++;
+	l->fetch = calloc(1, sizeof(*l->fetch));
+	if (l->fetch) {
+		l->fetch->lane = l;
+		if (events_fetch(k->events, l->since, l->guest, 1, on_event,
+				 l->fetch) == 0)
+			return;
+		free(take_ptr(l->fetch));
 	}
-	loop_timer_in(k->deadline, k->timeout_ns);
-	return 0;
+	log_warning("hooks: events of guest %s are left out: out of memory", l->guest);
+	lane_rest(l, false);
 }
 
-/* --- events ------------------------------------------------------------- */
-
-static void fetch_next(struct hooks *k);
-
-/* The next hook of the event; behind the last one the next event. */
-static void run_next(struct hooks *k)
+static void dispatch(struct hooks *k)
 {
-	char why[512];
+	while (k->ready && k->running < HOOKS_AT_ONCE) {
+		struct lane *l = k->ready;
 
-	while (k->next < k->nnames) {
-		const char *name = k->names[k->next++]->d_name;
-		int err = hook_check(k->dir, name, why, sizeof(why));
-
-		if (err == 0) {
-			err = run_one(k, name);
-			if (err == 0)
-				return;
-			snprintf(why, sizeof(why), "%s/%s: %s", k->dir, name,
-				 strerror(-err));
-		}
-		log_ratelimited(&k->limit, LOG_LVL_WARNING,
-				"a hook is refused: %s", why);
+		k->ready = l->next_ready;
+		if (!k->ready)
+			k->ready_end = &k->ready;
+		lane_begin(l);
 	}
-	drop_names(k);
-	va_value_free(k->event);
-	k->event = NULL;
-	fetch_next(k);
 }
 
-static void begin_event(struct hooks *k, struct va_value *event)
+/* --- who has news ------------------------------------------------------------- */
+
+static void scan(struct hooks *k);
+
+static void note_event(struct hooks *k, const char *line, size_t n)
 {
-	k->event = event;
-	k->nnames = scandir(k->dir, &k->names, wanted, alphasort);
-	if (k->nnames < 0) {
-		k->names = NULL;
-		k->nnames = 0;
-	}
-	for (int i = HOOKS_MAX; i < k->nnames; i++)
-		free(k->names[i]);
-	if (k->nnames > HOOKS_MAX)
-		k->nnames = HOOKS_MAX;
-	k->next = 0;
-	run_next(k);
+	CLEANUP_VALUE struct va_value *event = NULL;
+	const char *guest = "";
+	struct lane *l;
+	int64_t seq;
+	char why[128];
+
+	if (va_from_json(line, n, &event, why, sizeof(why)) < 0 ||
+	    va_get_int(va_member(event, "seq"), &seq) < 0 || seq < 1)
+		return;
+	va_get_string(va_member(event, "guest"), &guest);
+	l = lane_of(k, guest, (uint64_t)seq);
+	if (l)
+		l->last = (uint64_t)seq;
 }
 
 static void on_batch(void *arg, const struct event_batch *batch)
 {
 	CLEANUP_FREE struct fetch *fetch = arg;
 	struct hooks *k = fetch->k;
-	struct va_value *event = NULL;
-	char why[128];
-	size_t n = buf_len(&batch->lines);
+	const char *p = (const char *)buf_data(&batch->lines);
+	const char *end = p + buf_len(&batch->lines), *nl;
 
 	if (!k)
 		return;
 	k->fetch = NULL;
-	if (!batch->count)
-		return;
-	k->since = batch->last;
-	if (va_from_json((const char *)buf_data(&batch->lines), n, &event, why,
-			 sizeof(why)) < 0) {
-		log_warning("event %llu: %s", (unsigned long long)batch->last,
-			    why);
-		fetch_next(k);
-		return;
+	for (; p < end && (nl = memchr(p, '\n', (size_t)(end - p))); p = nl + 1)
+		note_event(k, p, (size_t)(nl - p));
+	if (batch->count) {
+		k->since = batch->last;
+		scan(k);
 	}
-	begin_event(k, event);
+	dispatch(k);
 }
 
-static void fetch_next(struct hooks *k)
+static void scan(struct hooks *k)
 {
-	if (k->fetch || k->event || events_last(k->events) <= k->since)
+	if (k->fetch || events_last(k->events) <= k->since)
 		return;
 	/* Nobody is there to be told. */
 	if (access(k->dir, F_OK) < 0) {
 		k->since = events_last(k->events);
 		return;
 	}
-	k->fetch = malloc(sizeof(*k->fetch));
+	k->fetch = calloc(1, sizeof(*k->fetch));
 	if (!k->fetch)
 		return;
 	k->fetch->k = k;
-	if (events_fetch(k->events, k->since, NULL, 1, on_batch, k->fetch) < 0) {
-		free(k->fetch);
-		k->fetch = NULL;
-	}
+	if (events_fetch(k->events, k->since, NULL, SCAN_BATCH, on_batch,
+			 k->fetch) < 0)
+		free(take_ptr(k->fetch));
 }
 
 static void on_events(void *arg)
 {
-	fetch_next(arg);
+	scan(arg);
 }
 
 /* --- the whole ---------------------------------------------------------- */
@@ -344,13 +273,12 @@ struct hooks *hooks_new(struct loop *loop, struct children *children,
 	k->loop = loop;
 	k->children = children;
 	k->events = events;
-	k->pid = -1;
+	k->ready_end = &k->ready;
 	k->limit = (struct log_limit)LOG_LIMIT_INIT;
 	k->since = events_last(events);
 	hooks_set(k, dir, timeout_ns);
-	k->deadline = loop_timer_new(loop, on_deadline, k);
 	k->watch = events_watch_new(events, on_events, k);
-	if (k->dir && k->deadline && k->watch)
+	if (k->dir && k->watch)
 		return k;
 	hooks_free(k);
 	errno = ENOMEM;
@@ -361,16 +289,15 @@ void hooks_free(struct hooks *k)
 {
 	if (!k)
 		return;
-	if (k->pid > 1) {
-		child_forget(k->children, k->pid);
-		kill(-k->pid, SIGKILL);
-	}
 	if (k->fetch)
 		k->fetch->k = NULL;
-	drop_names(k);
-	va_value_free(k->event);
+	while (k->lanes) {
+		struct lane *l = k->lanes;
+
+		k->lanes = l->next;
+		lane_free(l);
+	}
 	events_watch_free(k->watch);
-	loop_timer_free(k->deadline);
 	free(k->dir);
 	free(k);
 }

@@ -14,13 +14,17 @@
 
 struct hooks;
 
-/* Runs the executables of dir, in name order, for each event from now on.  NULL
- * with errno.  The directory may be missing. */
+/* Guests whose events have hooks running at the same time. */
+#define HOOKS_AT_ONCE 8u
+
+/* Runs the executables of dir, in name order, for each event from now on: a guest's
+ * one at a time and in order, of HOOKS_AT_ONCE guests at once.  NULL with errno.
+ * The directory may be missing. */
 struct hooks *hooks_new(struct loop *loop, struct children *children,
 			struct events *events, const char *dir,
 			uint64_t timeout_ns);
 void hooks_set(struct hooks *k, const char *dir, uint64_t timeout_ns);
-/* A hook that runs is killed. */
+/* Hooks that run are killed. */
 void hooks_free(struct hooks *k);
 
 /*
