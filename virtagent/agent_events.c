@@ -43,6 +43,8 @@
 #define PAUSE_FIRST_NS NSEC_PER_SEC
 #define PAUSE_MAX_NS (10 * NSEC_PER_SEC)
 #define ASLEEP_MIN_NS NSEC_PER_SEC
+/* From our own suspend to the system's hook. */
+#define SUSPEND_ONCE_NS (10 * NSEC_PER_SEC)
 #define STACK_SIZE (256u << 10)
 
 struct event {
@@ -61,6 +63,7 @@ struct agent_events {
 	int wake_fd, clock_fd;
 	int hurry_fd; /* try now, although the host was away */
 	uint64_t failures; /* to send */
+	uint64_t suspended_at; /* when "suspended" was queued last; 0 = never */
 	uint64_t asleep_ns; /* CLOCK_BOOTTIME ahead of CLOCK_MONOTONIC */
 	uint64_t number;
 	unsigned count;
@@ -89,6 +92,21 @@ static bool data_fits(const struct va_value *data)
 	return va_to_json(data, false, &json) == 0;
 }
 
+/* A suspend that was asked for here is told again by the system's own hook. */
+static bool told_before(struct agent_events *e, const char *name)
+{
+	uint64_t now = clock_now();
+	bool again;
+
+	if (strcmp(name, "suspended") != 0)
+		return false;
+	pthread_mutex_lock(&e->lock);
+	again = e->suspended_at && now - e->suspended_at < SUSPEND_ONCE_NS;
+	e->suspended_at = now;
+	pthread_mutex_unlock(&e->lock);
+	return again;
+}
+
 int agent_events_post(struct agent_events *e, const char *name,
 		      struct va_value *data)
 {
@@ -102,6 +120,8 @@ int agent_events_post(struct agent_events *e, const char *name,
 		return -EINVAL;
 	if (!data_fits(owned))
 		return -EMSGSIZE;
+	if (told_before(e, name))
+		return 0;
 	ev = calloc(1, sizeof(*ev));
 	if (!ev)
 		return -ENOMEM;
@@ -288,6 +308,9 @@ static void clock_was_set(struct agent_events *e)
 	if (va_set(data, "seconds", va_double((double)(now - e->asleep_ns) /
 					      (double)NSEC_PER_SEC)) == 0)
 		agent_events_post(e, "resumed", take_ptr(data));
+	pthread_mutex_lock(&e->lock);
+	e->suspended_at = 0;
+	pthread_mutex_unlock(&e->lock);
 	e->asleep_ns = now;
 }
 

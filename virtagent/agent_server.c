@@ -162,6 +162,13 @@ static int post_event(struct guest_context *ctx, const char *name,
 	return agent_events_post(s->events, name, data);
 }
 
+static int flush_events(struct guest_context *ctx, uint64_t deadline_ns)
+{
+	struct agent_server *s = ctx->server;
+
+	return agent_events_flush(s->events, deadline_ns);
+}
+
 static bool row_allowed(const struct va_call *call, const struct va_method *m)
 {
 	return allowed(guest_context(call), m);
@@ -504,6 +511,7 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	s->ctx.check_user = check_user;
 	s->ctx.check_connect = check_connect;
 	s->ctx.post_event = post_event;
+	s->ctx.flush_events = flush_events;
 	s->ctx.server = s;
 	s->ctx.commands = s->options->commands;
 	s->ctx.spawn = spawn_client_new();
@@ -511,6 +519,8 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	r = start_events(s);
 	if (r < 0)
 		return r;
+	if (s->ctx.jobs)
+		jobs_on_end(s->ctx.jobs, guest_job_ended, &s->ctx);
 	s->registry = codec_registry_new(s->ctx.families, s->ctx.nfamilies, guard,
 					 audit_call);
 	if (s->registry)

@@ -72,10 +72,10 @@ def asks(call, *words):
 @suite.case("guest.shutdown answers, then runs shutdown(8); the words of the original")
 def _():
     rpc = server()
-    assert asks(lambda: rpc.guest.shutdown(), "-P", "+0")["mode"] == "powerdown"
-    assert asks(lambda: rpc.guest.shutdown("reboot"), "-r", "+0")["mode"] == "reboot"
-    assert asks(lambda: rpc.guest.shutdown("poweroff"), "-P", "+0")["mode"] == "powerdown"
-    assert asks(lambda: rpc.va.shutdown("halt"), "-H", "+0") == "dummy"
+    assert asks(lambda: rpc.guest.shutdown(), "-P", "now")["mode"] == "powerdown"
+    assert asks(lambda: rpc.guest.shutdown("reboot"), "-r", "now")["mode"] == "reboot"
+    assert asks(lambda: rpc.guest.shutdown("poweroff"), "-P", "now")["mode"] == "powerdown"
+    assert asks(lambda: rpc.va.shutdown("halt"), "-H", "now") == "dummy"
     try:
         rpc.guest.shutdown("sideways")
         raise AssertionError("no fault")

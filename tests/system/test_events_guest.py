@@ -71,6 +71,28 @@ def _():
     assert got == [0, 1, 2, 3, 4], got
 
 
+@suite.case("a program that nobody waits for: its end is an event")
+def _():
+    last = hostd.events()[-1]["seq"]
+    rpc = hostd.guest_rpc("vm1")
+    job = rpc.guest.exec.start(["/bin/sh", "-c", "exit 7"])["job"]
+    e = hostd.wait_event("program-ended", last)["data"]
+    assert e["job"] == job and e["status"] == 7 and e["program"].endswith("sh") \
+        and e["state"] == "exited" and e["pid"] > 1, e
+    last = hostd.events()[-1]["seq"]
+    job = rpc.guest.exec.start(["/bin/sleep", "1000"])["job"]
+    rpc.guest.exec.kill(job, "KILL")
+    e = hostd.wait_event("program-ended", last)["data"]
+    assert e["job"] == job and e["signal"] == 9 and "status" not in e, e
+    # Whoever waits for it learns it by that.
+    last = hostd.events()[-1]["seq"]
+    r = run([program("va-client"), "exec", "vm1", "--", "/bin/true"], env=hostd.env, seconds=30)
+    assert r.returncode == 0, r
+    assert send("after-exec").endswith("0\n")
+    hostd.wait_event("after-exec", last)
+    assert not [e for e in hostd.events(last) if e["event"] == "program-ended"]
+
+
 @suite.case("a replaced agent does not report the boot again")
 def _():
     last = hostd.events()[-1]["seq"]

@@ -11,8 +11,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "virtagent/guest/guest.h"
+
+#define EVENT_WAIT_MAX_MS 60000
 
 static int event_data(struct va_call *call, struct va_value **ret)
 {
@@ -47,6 +50,7 @@ static int event_send(struct va_call *call, struct va_value **ret)
 	struct guest_context *ctx = guest_context(call);
 	CLEANUP_VALUE struct va_value *data = NULL;
 	const char *name;
+	int64_t wait_ms;
 	char shown[80];
 	int r;
 
@@ -55,6 +59,8 @@ static int event_send(struct va_call *call, struct va_value **ret)
 			       "%s: only programs in the guest send the guest's events",
 			       call->method->name);
 	r = va_arg_string(call, 0, NULL, &name);
+	if (r == 0)
+		r = va_arg_int(call, 2, 0, 0, EVENT_WAIT_MAX_MS, &wait_ms);
 	if (r == 0)
 		r = event_data(call, &data);
 	if (r < 0)
@@ -70,22 +76,26 @@ static int event_send(struct va_call *call, struct va_value **ret)
 			       call->method->name);
 	if (r < 0)
 		return r;
-	*ret = va_bool(true);
+	r = wait_ms ? ctx->flush_events(ctx, clock_now() + (uint64_t)wait_ms *
+							NSEC_PER_MSEC) : 0;
+	*ret = va_bool(r == 0);
 	return *ret ? 0 : -ENOMEM;
 }
 
 static const struct va_method rows[] = {
 	{
 		.name = "guest.event.send",
-		.signature = "b:s|x",
-		.args = "NAME [DATA]",
+		.signature = "b:s|xi",
+		.args = "NAME [DATA [WAIT_MS]]",
 		.cls = VA_CLASS_INFO,
 		.fn = event_send,
 		.help = "a program in the guest tells the host something",
 		.doc = "NAME is lower-case letters, digits and dashes; DATA a struct "
 		       "or a string of JSON, 16 KiB at most.  Returns when the agent "
 		       "has it; it is kept (1,000 events) while the host is away and "
-		       "sent until the host has it, once.  Local callers only.",
+		       "sent until the host has it, once.  With WAIT_MS it waits "
+		       "so long at most for that, and says whether the host has "
+		       "it; else true.  Local callers only.",
 	},
 };
 

@@ -94,6 +94,30 @@ struct va_value *guest_job_value(const struct job_info *info)
 	return r < 0 ? NULL : take_ptr(v);
 }
 
+void guest_job_ended(void *context, const struct job_info *info)
+{
+	struct guest_context *ctx = context;
+	CLEANUP_VALUE struct va_value *v = va_struct();
+	const struct spawn_status *st = &info->status;
+	int r = 0;
+
+	guest_set(v, "job", va_int(info->id), &r);
+	guest_set(v, "program", guest_text(info->label), &r);
+	guest_set(v, "pid", va_int(st->pid), &r);
+	guest_set(v, "state", va_string(state_name(info)), &r);
+	if (st->state == SPAWN_EXITED && st->signal)
+		guest_set(v, "signal", va_int(st->signal), &r);
+	else if (st->state == SPAWN_EXITED)
+		guest_set(v, "status", va_int(st->code), &r);
+	if (st->timed_out)
+		guest_set(v, "timed_out", va_bool(true), &r);
+	guest_set(v, "seconds",
+		  va_double((double)(info->ended_ns - info->started_ns) /
+			    (double)NSEC_PER_SEC), &r);
+	if (r == 0)
+		ctx->post_event(ctx, "program-ended", take_ptr(v));
+}
+
 static int give_info(struct job *j, struct va_value **ret)
 {
 	struct job_info info;

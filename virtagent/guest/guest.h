@@ -43,6 +43,8 @@ struct guest_context {
 	 * is taken over. */
 	int (*post_event)(struct guest_context *ctx, const char *name,
 			  struct va_value *data);
+	/* Waits until the host has all of them; as agent_events_flush(). */
+	int (*flush_events)(struct guest_context *ctx, uint64_t deadline_ns);
 	/* How the agent's process before this one ended; NULL = in order. */
 	const struct va_value *last_end;
 	/* The mode that the host asked for and that was begun; NULL = none. */
@@ -112,6 +114,10 @@ int guest_read_dmesg(struct va_call *call, size_t max, char **ret, size_t *len,
 struct kmsg;
 /* kmsg_open(), with the failure as the call's. */
 int guest_open_dmesg(struct va_call *call, uint64_t since, struct kmsg **ret);
+
+/* A job nobody waited for is over: an event for the host.  For jobs_on_end(). */
+struct job_info;
+void guest_job_ended(void *context, const struct job_info *info);
 
 /* Starts a halt, powerdown or reboot that begins after the reply has left. */
 int guest_power(struct va_call *call, const char *mode, const char **ret_mode);

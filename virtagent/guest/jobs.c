@@ -60,6 +60,8 @@ struct job {
 
 struct jobs {
 	struct spawn_client *spawner;
+	void (*ended)(void *arg, const struct job_info *info);
+	void *ended_arg;
 	pthread_mutex_t lock;
 	pthread_t thread;
 	bool running, stop;
@@ -159,6 +161,8 @@ static void check_over(struct job *j)
 	close_fd(&j->in_fd);
 	j->info.stdin_open = false;
 	changed(j);
+	if (!j->info.followers && j->table->ended)
+		j->table->ended(j->table->ended_arg, &j->info);
 }
 
 /* --- the reading thread -------------------------------------------------- */
@@ -289,6 +293,13 @@ struct jobs *jobs_new(struct spawn_client *spawner)
 	pthread_mutex_init(&t->lock, NULL);
 	t->spawner = spawner;
 	return t;
+}
+
+void jobs_on_end(struct jobs *t, void (*fn)(void *arg, const struct job_info *info),
+		 void *arg)
+{
+	t->ended = fn;
+	t->ended_arg = arg;
 }
 
 void jobs_free(struct jobs *t)

@@ -54,6 +54,10 @@ struct job_info {
 
 /* Starts the reading thread lazily.  NULL with errno. */
 struct jobs *jobs_new(struct spawn_client *spawner);
+/* fn is told of each job that is over and that nobody followed to its end; it must
+ * not wait.  Before the first job. */
+void jobs_on_end(struct jobs *t, void (*fn)(void *arg, const struct job_info *info),
+		 void *arg);
 /* Kills nothing; ends the thread. */
 void jobs_free(struct jobs *t);
 

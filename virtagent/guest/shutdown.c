@@ -30,6 +30,8 @@
  * baud behind a full queue less than this. */
 #define POWER_DELAY_NS NSEC_PER_SEC
 #define POWER_WAIT_NS (3 * NSEC_PER_SEC)
+/* What the event gets to reach the host before the guest sleeps. */
+#define POWER_TELL_NS (2 * NSEC_PER_SEC)
 #define POWER_MESSAGE "virtagent: asked for by the host"
 #define POWER_DELAY_MAX_S (24 * 3600)
 #define POWER_MESSAGE_MAX 200u
@@ -53,22 +55,37 @@ struct power {
 	const char *message;
 };
 
+static int start_program(struct guest_context *ctx, const char *const *argv,
+			 uint64_t delay_ns, int cancel_fd)
+{
+	struct spawn_request rq = {
+		.argv = argv, .fds = { -1, -1, -1 }, .flags = SPAWN_KEEP,
+		.delay_ns = delay_ns,
+	};
+	struct spawn_job *job;
+	int r = spawn_start(ctx->spawn, &rq, cancel_fd, POWER_WAIT_NS, &job);
+
+	if (r == 0)
+		spawn_job_free(job);
+	return r;
+}
+
 static int start(struct va_call *call, const char *const *argv,
 		 const struct power *p)
 {
-	struct guest_context *ctx = guest_context(call);
-	struct spawn_request rq = {
-		.argv = argv, .fds = { -1, -1, -1 }, .flags = SPAWN_KEEP,
-		.delay_ns = POWER_DELAY_NS + p->delay_ns,
-	};
-	struct spawn_job *job;
-	int r = spawn_start(ctx->spawn, &rq, call->cancel_fd, POWER_WAIT_NS, &job);
+	int r = start_program(guest_context(call), argv,
+			      POWER_DELAY_NS + p->delay_ns, call->cancel_fd);
 
-	if (r < 0)
-		return va_fail(call, -r, "%s: %s could not be started: %s",
-			       call->method->name, argv[0], strerror(-r));
-	spawn_job_free(job);
-	return 0;
+	return r == 0 ? 0 :
+			va_fail(call, -r, "%s: %s could not be started: %s",
+				call->method->name, argv[0], strerror(-r));
+}
+
+/* Who asked, in an event's data. */
+static void set_caller(struct va_call *call, struct va_value *data, int *r)
+{
+	guest_set(data, "by", va_string(call->caller->remote ? "host" : "guest"), r);
+	guest_set(data, "uid", va_int((int32_t)call->caller->cred.uid), r);
 }
 
 bool guest_power_possible(const char *word)
@@ -86,51 +103,92 @@ bool guest_power_possible(const char *word)
 	return false;
 }
 
-/* Writes to /sys/power/state, which returns when the guest is awake again. */
-static void *suspend_thread(void *arg)
+struct suspend {
+	struct guest_context *ctx;
+	uint64_t delay_ns;
+	struct va_value *data; /* of the event */
+};
+
+static void suspend_free(struct suspend *s)
 {
-	uint64_t *delay = arg;
-	struct timespec ts = { (time_t)(*delay / NSEC_PER_SEC),
-			       (long)(*delay % NSEC_PER_SEC) };
+	va_value_free(s->data);
+	free(s);
+}
+
+/* systemd tells the system's services first; else the kernel does it, and write()
+ * returns when the guest is awake again. */
+static int suspend_now(struct guest_context *ctx)
+{
+	static const char *const argv[] = { "/bin/systemctl", "suspend", NULL };
 	CLEANUP_CLOSE int fd = -1;
 
-	free(delay);
-	nanosleep(&ts, NULL);
+	if (init_is_systemd())
+		return start_program(ctx, argv, 0, -1);
 	fd = open("/sys/power/state", O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "mem", 3) < 0)
-		log_warning("the guest was not suspended: %s", strerror(errno));
+	return fd < 0 || write(fd, "mem", 3) < 0 ? -errno : 0;
+}
+
+static void suspend_failed(struct guest_context *ctx, int err)
+{
+	CLEANUP_VALUE struct va_value *data = va_struct();
+	int r = 0;
+
+	log_warning("the guest was not suspended: %s", strerror(-err));
+	guest_set(data, "error", va_string(strerror(-err)), &r);
+	if (r == 0)
+		ctx->post_event(ctx, "suspend-failed", take_ptr(data));
+}
+
+static void *suspend_thread(void *arg)
+{
+	struct suspend *s = arg;
+	struct timespec ts = { (time_t)(s->delay_ns / NSEC_PER_SEC),
+			       (long)(s->delay_ns % NSEC_PER_SEC) };
+	int r;
+
+	while (nanosleep(&ts, &ts) < 0 && errno == EINTR)
+		;
+	s->ctx->post_event(s->ctx, "suspended", take_ptr(s->data));
+	s->ctx->flush_events(s->ctx, clock_now() + POWER_TELL_NS);
+	r = suspend_now(s->ctx);
+	if (r < 0)
+		suspend_failed(s->ctx, r);
+	suspend_free(s);
 	return NULL;
 }
 
 static int suspend(struct va_call *call, const struct power *p)
 {
-	static const char *const argv[] = { "/bin/systemctl", "suspend", NULL };
-	uint64_t *delay;
+	struct suspend *s;
 	pthread_t thread;
+	int r = 0;
 
 	if (!guest_power_possible("suspend"))
 		return va_fail(call, ENOTSUP,
 			       "%s: this guest cannot be suspended to RAM "
 			       "(/sys/power/state offers no \"mem\")",
 			       call->method->name);
-	if (init_is_systemd())
-		return start(call, argv, p);
-	delay = malloc(sizeof(*delay));
-	if (!delay)
+	s = calloc(1, sizeof(*s));
+	if (!s)
 		return -ENOMEM;
-	*delay = POWER_DELAY_NS + p->delay_ns;
-	if (pthread_create(&thread, NULL, suspend_thread, delay) != 0) {
-		free(delay);
-		return -EAGAIN;
-	}
-	pthread_detach(thread);
-	return 0;
+	s->ctx = guest_context(call);
+	s->delay_ns = POWER_DELAY_NS + p->delay_ns;
+	s->data = va_struct();
+	set_caller(call, s->data, &r);
+	if (r == 0 && pthread_create(&thread, NULL, suspend_thread, s) != 0)
+		r = -EAGAIN;
+	if (r == 0)
+		pthread_detach(thread);
+	else
+		suspend_free(s);
+	return r;
 }
 
 static int power(struct va_call *call, const char *mode, const struct power *p,
 		 const char **ret_mode)
 {
-	const char *argv[] = { "/sbin/shutdown", NULL, "+0", p->message, NULL };
+	/* "now", not "+0": systemd shows users the message of that one only. */
+	const char *argv[] = { "/sbin/shutdown", NULL, "now", p->message, NULL };
 	char shown[64];
 	int r;
 
@@ -179,8 +237,7 @@ static void tell_host(struct va_call *call, const char *mode, uint64_t delay_ns)
 	int r = 0;
 
 	guest_set(data, "mode", va_string(mode), &r);
-	guest_set(data, "by", va_string(call->caller->remote ? "host" : "guest"), &r);
-	guest_set(data, "uid", va_int((int32_t)call->caller->cred.uid), &r);
+	set_caller(call, data, &r);
 	guest_set(data, "delay_ms",
 		  va_int((int64_t)((POWER_DELAY_NS + delay_ns) / NSEC_PER_MSEC)), &r);
 	if (r == 0)
@@ -210,7 +267,9 @@ static int shutdown_guest(struct va_call *call, struct va_value **ret)
 	r = power(call, mode, &p, &done);
 	if (r < 0)
 		return r;
-	tell_host(call, done, p.delay_ns);
+	/* A suspend is told when it happens. */
+	if (strcmp(done, "suspend") != 0)
+		tell_host(call, done, p.delay_ns);
 	s = va_struct();
 	guest_set(s, "mode", va_string(done), &r);
 	guest_set(s, "delay_ms",
@@ -232,7 +291,9 @@ static const struct va_method rows[] = {
 		.doc = "\"shutdown\" and \"poweroff\" are taken for powerdown; "
 		       "suspend is to RAM.  Answers before it acts, with a struct: "
 		       "mode, delay_ms (how long until it acts).  MESSAGE is shown "
-		       "to logged-in users where shutdown(8) is there.  What the "
+		       "to logged-in users where shutdown(8) is there.  Events: "
+		       "shutdown-begun; suspended, when it happens, and resumed.  "
+		       "What the "
 		       "guest cannot do is refused with the reason; "
 		       "guest.capabilities says it beforehand.",
 	},
