@@ -250,7 +250,10 @@ def write(path, overlay, shared):
 
 def main():
     """Only downloads; what ./quickstart needs the network for."""
+    from . import rootfs        # which is made of what is here
     try:
         kernel()
+        for init in rootfs.INITS:
+            rootfs.debs(init)
     except (ImageError, OSError) as problem:
         sys.exit("guest image: %s" % problem)

@@ -15,6 +15,7 @@ import io
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tarfile
 import tempfile
@@ -205,6 +206,8 @@ def install_agent(a, init, agent, channel=None):
         a.data("usr/lib/systemd/system/va-agent.service", unit)
         a.file("usr/lib/udev/rules.d/60-virtagent.rules",
                os.path.join(SRC, "dist/60-virtagent.rules"))
+        a.file("usr/lib/systemd/system-sleep/va-agent.sleep",
+               os.path.join(SRC, "dist/va-agent.sleep"), 0o755)
         if channel:
             a.symlink("etc/systemd/system/multi-user.target.wants/va-agent.service",
                       "/usr/lib/systemd/system/va-agent.service")
@@ -250,6 +253,12 @@ def base(init, modules=image.MODULES):
         f.write(a.bytes())
     os.rename(f.name, path)
     return path
+
+
+def logged_in(tty):
+    """A record of utmp: somebody is logged in there, and gets the wall messages."""
+    return struct.pack("<hxxi32s4s32s256shhiii4i20x", 7, 1, tty.encode(), b"t0", b"root", b"",
+                       0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def need(init):
