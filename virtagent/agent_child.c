@@ -1,9 +1,11 @@
 /*
  * agent_child.c - see agent_child.h
  *
- * The heartbeat: a PING every CHILD_PING_NS; a child from which nothing was
- * heard for CHILD_HANG_NS is given up.  So a hang is over, a new process
- * included, well within the 2 s that callers may be kept waiting.  Two things
+ * The heartbeat: a PING every CHILD_PING_NS while somebody may wait for the child
+ * (agent_child_pace()); one that does not answer is given up CHILD_HANG_NS after
+ * it could last be heard.  So a hang is over, a new process included, well within
+ * the 2 s that callers may be kept waiting.  While nobody does, a PING every
+ * CHILD_IDLE_NS is enough, and does not keep the machine awake.  Two things
  * must not be taken for a hang: that this process itself was stopped (a late
  * timer starts the time anew, after what is queued has been read), and that the
  * machine has no time for the child (its main thread is runnable: it gets
@@ -27,6 +29,7 @@
 #include "common/log.h"
 
 #define CHILD_PING_NS (500 * NSEC_PER_MSEC)
+#define CHILD_IDLE_NS (4 * NSEC_PER_SEC)
 #define CHILD_HANG_NS (1200 * NSEC_PER_MSEC)
 #define CHILD_STARVED_NS (10 * NSEC_PER_SEC)
 /* From its start to its first answer: a cold file cache, an emulated CPU. */
@@ -50,8 +53,11 @@ struct agent_child {
 	int fd;
 	struct loop_fd *src;
 	struct loop_timer *timer; /* heartbeat, or the delayed start */
-	uint64_t timer_due, next_ping, heard, up_since;
+	uint64_t timer_due, last_ping, heard, up_since;
+	uint64_t asked; /* the first PING without an answer; 0 = none */
 	uint64_t pings;
+	bool brisk; /* somebody may wait for it */
+	bool busy;  /* as its last PONG said */
 	unsigned failures;
 	bool answered; /* since it was started */
 	bool ended; /* its end of the pair is closed */
@@ -105,16 +111,56 @@ static void detach(struct agent_child *c)
 	c->pid = 0;
 }
 
+/* How long it has been silent although asked: from when it was last heard, but
+ * from no more than a brisk heartbeat's time before the question. */
+static uint64_t silence(const struct agent_child *c, uint64_t now)
+{
+	uint64_t since = c->heard;
+
+	if (!c->asked)
+		return 0;
+	if (c->asked > since + CHILD_PING_NS)
+		since = c->asked - CHILD_PING_NS;
+	return now > since ? now - since : 0;
+}
+
+static uint64_t patience(const struct agent_child *c)
+{
+	return scaled(c->answered ? CHILD_HANG_NS : CHILD_START_NS);
+}
+
+/* Sends a PING if it is time, and sets the timer for what comes next. */
 static void ping(struct agent_child *c, uint64_t now)
 {
-	uint64_t hang = c->heard + scaled(c->answered ? CHILD_HANG_NS :
-							CHILD_START_NS);
+	uint64_t gap = c->brisk || c->asked ? CHILD_PING_NS : CHILD_IDLE_NS;
+	uint64_t next = c->last_ping + gap, hang;
 
-	if (now >= c->next_ping) {
+	if (now >= next) {
 		(void)ipc_send_u64(c->fd, IPC_PING, ++c->pings);
-		c->next_ping = now + CHILD_PING_NS;
+		c->last_ping = now;
+		if (!c->asked)
+			c->asked = now;
+		next = now + CHILD_PING_NS;
 	}
-	arm(c, c->next_ping < hang ? c->next_ping : hang);
+	if (c->asked) {
+		hang = now + patience(c) - silence(c, now);
+		next = next < hang ? next : hang;
+	}
+	arm(c, next);
+}
+
+void agent_child_pace(struct agent_child *c, bool brisk)
+{
+	bool was = c->brisk;
+
+	c->brisk = brisk;
+	if (brisk && !was && c->fd >= 0 && !c->ended)
+		ping(c, clock_now());
+}
+
+bool agent_child_busy(const struct agent_child *c)
+{
+	return c->fd >= 0 && c->busy;
 }
 
 int agent_child_run(struct agent_child *c)
@@ -134,8 +180,9 @@ int agent_child_run(struct agent_child *c)
 		return r;
 	}
 	c->pid = r;
-	c->answered = c->ended = c->reaped = false;
-	c->heard = c->up_since = c->next_ping = now;
+	c->answered = c->ended = c->reaped = c->busy = false;
+	c->heard = c->up_since = now;
+	c->last_ping = c->asked = 0;
 	ping(c, now);
 	c->ops.started(c->arg);
 	return 0;
@@ -157,6 +204,21 @@ int agent_child_send(struct agent_child *c, enum ipc_type type,
 	return c->fd < 0 ? -ENOTCONN : ipc_send(c->fd, type, body, fds, nfds);
 }
 
+static void take(struct agent_child *c, struct ipc_msg *m)
+{
+	uint64_t number;
+	uint8_t busy;
+
+	c->heard = clock_now();
+	c->answered = true;
+	c->asked = 0;
+	if (m->type == IPC_PONG && buf_get_u64(&m->body, &number) == 0)
+		c->busy = buf_get_u8(&m->body, &busy) == 0 && busy;
+	else if (m->type == IPC_BUSY)
+		c->busy = true;
+	c->ops.message(c->arg, m);
+}
+
 /* Takes all that is queued; false when there is no more to come. */
 static bool drain(struct agent_child *c)
 {
@@ -166,12 +228,8 @@ static bool drain(struct agent_child *c)
 		CLEANUP_IPC_MSG struct ipc_msg m = IPC_MSG_INIT;
 
 		r = ipc_recv(c->fd, &m);
-		if (r != 1)
-			continue;
-		c->heard = clock_now();
-		c->answered = true;
-		if (m.type != IPC_PONG)
-			c->ops.message(c->arg, &m);
+		if (r == 1)
+			take(c, &m);
 	}
 	return r == -EAGAIN || r == -ENOMEM;
 }
@@ -203,8 +261,12 @@ static void child_eof(struct agent_child *c)
 
 static void child_input(int fd, unsigned events, void *arg)
 {
-	if (!drain(arg))
-		child_eof(arg);
+	struct agent_child *c = arg;
+
+	if (!drain(c))
+		child_eof(c);
+	else if (c->fd >= 0)
+		ping(c, clock_now()); /* later, now that it has answered */
 }
 
 /* Is its main thread waiting for a processor, not for anything else? */
@@ -238,14 +300,15 @@ static void heartbeat(struct agent_child *c)
 	}
 	if (now > c->timer_due + scaled(CHILD_LATE_NS))
 		c->heard = now;
-	silent = now > c->heard ? now - c->heard : 0;
-	if (silent >= scaled(c->answered ? CHILD_HANG_NS : CHILD_START_NS)) {
+	silent = silence(c, now);
+	if (silent >= patience(c)) {
 		if (silent >= scaled(CHILD_STARVED_NS) || !starved(c->pid)) {
 			child_lost(c, &(struct agent_end){ .hung = true },
 				   "does not answer");
 			return;
 		}
-		c->next_ping = now;
+		(void)ipc_send_u64(c->fd, IPC_PING, ++c->pings);
+		c->last_ping = now;
 		arm(c, now + CHILD_PING_NS / 5);
 		return;
 	}

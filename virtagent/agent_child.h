@@ -20,7 +20,7 @@ struct agent_child;
 struct agent_child_ops {
 	/* It was started; messages may be sent. */
 	void (*started)(void *arg);
-	/* A message other than PONG. */
+	/* A message, PONG included. */
 	void (*message)(void *arg, struct ipc_msg *m);
 	/* It is gone or given up; started() may follow at once. */
 	void (*gone)(void *arg, const struct agent_end *end);
@@ -33,6 +33,11 @@ struct agent_child *agent_child_new(struct loop *loop,
 				    const struct agent_child_ops *ops, void *arg);
 /* Starts it for the first time: 0 or a negative errno. */
 int agent_child_run(struct agent_child *c);
+/* brisk: somebody waits for what the child does, so that a hang must be noticed
+ * at once; else it may take some seconds. */
+void agent_child_pace(struct agent_child *c, bool brisk);
+/* Did it say that it waits for programs? */
+bool agent_child_busy(const struct agent_child *c);
 /* Is it there to be sent messages? */
 bool agent_child_up(const struct agent_child *c);
 /* How often it was lost in a row without having worked between. */

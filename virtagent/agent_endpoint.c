@@ -27,6 +27,7 @@
 #include "common/clock.h"
 #include "common/daemon.h"
 #include "common/log.h"
+#include "common/memory.h"
 #include "virtagent/agent_child.h"
 #include "virtagent/agent_end.h"
 #include "virtagent/agent_spawn_child.h"
@@ -42,6 +43,8 @@
 /* Lines kept for a server that is being replaced. */
 #define LINES_MAX 32u
 #define LINE_BYTES 512u
+/* Moved within MEMORY_TRIM_NS, this is more than a few calls. */
+#define WORK_BYTES (64u << 10)
 /* Lost so often in a row, the server does not get lines written. */
 #define FAILURES_DIRECT 3u
 
@@ -57,6 +60,8 @@ struct agent {
 	struct loop_signal *signals[2];
 	struct agent_stop stop;
 	struct agent_end before; /* how the last server, or endpoint, ended */
+	uint64_t bytes; /* of all streams, at trim_at */
+	uint64_t trim_at; /* when memory was last given back, or not for them */
 };
 
 /* --- the log -------------------------------------------------------------- */
@@ -180,6 +185,30 @@ static void server_started(void *arg)
 	agent_streams_offer(&a->streams, true);
 }
 
+/* Heartbeats are brisk while a caller may wait for a child: while the host has
+ * streams open, the server has not taken one, or a program is started or runs. */
+static void pace(struct agent *a)
+{
+	bool brisk = a->streams.count || agent_child_busy(a->server) ||
+		     (a->ep && vp_endpoint_serves(a->ep));
+
+	agent_child_pace(a->server, brisk);
+	agent_child_pace(a->spawner, brisk);
+}
+
+/* Gives memory back now and then, unless streams are at work. */
+static void trim(struct agent *a)
+{
+	uint64_t bytes = vp_endpoint_bytes(a->ep), now = clock_now();
+
+	if (now - a->trim_at < MEMORY_TRIM_NS)
+		return;
+	if (bytes - a->bytes < WORK_BYTES)
+		memory_trim();
+	a->bytes = bytes;
+	a->trim_at = now;
+}
+
 static void server_message(void *arg, struct ipc_msg *m)
 {
 	struct agent *a = arg;
@@ -190,6 +219,9 @@ static void server_message(void *arg, struct ipc_msg *m)
 	else if (m->type == IPC_STOPPED && buf_cstr(&m->body))
 		agent_stop_said(&a->stop, buf_cstr(&m->body));
 	agent_streams_offer(&a->streams, false);
+	pace(a);
+	if (m->type == IPC_PONG && !agent_child_busy(a->server))
+		trim(a);
 }
 
 static bool still_waits(void *arg, uint32_t stream)
@@ -267,8 +299,10 @@ static int on_incoming(void *arg, const struct vp_incoming *in)
 		.cred = { (uid_t)in->uid, (gid_t)in->gid, (pid_t)in->pid },
 		.remote = true,
 	};
+	int r = agent_streams_add(&a->streams, in->fd, &head);
 
-	return agent_streams_add(&a->streams, in->fd, &head);
+	pace(a);
+	return r;
 }
 
 static void on_local(int listen_fd, unsigned events, void *arg)
@@ -284,6 +318,7 @@ static void on_local(int listen_fd, unsigned events, void *arg)
 	(void)sock_peer_cred(fd, &head.cred);
 	if (agent_streams_add(&a->streams, fd, &head) < 0)
 		close(fd);
+	pace(a);
 }
 
 /* The directory of a socket below the runtime directory. */
@@ -479,6 +514,7 @@ int agent_endpoint_main(const struct agent_options *o)
 	bool marked = false;
 	int r;
 
+	memory_large_apart();
 	a.loop = loop_new();
 	if (!a.loop)
 		return 1;

@@ -8,7 +8,7 @@
  *
  *	endpoint -> server	PING, STREAM (+1 fd), SPAWNER (+1 fd), RELOAD, LOG,
  *				STOPPING, ENDED
- *	server -> endpoint	PONG, TAKEN, STOPPED
+ *	server -> endpoint	PONG, TAKEN, BUSY, STOPPED
  *	endpoint -> spawner	PING, SERVER (+1 fd)
  *	spawner -> endpoint	PONG
  *	server -> spawner	START (+0..3 fds), KILL (agent_spawn.h)
@@ -38,7 +38,7 @@
 
 enum ipc_type {
 	IPC_PING = 1,	/* u64 number */
-	IPC_PONG = 2,	/* u64 the same number */
+	IPC_PONG = 2,	/* u64 the same number; server: u8 it waits for programs */
 	IPC_STREAM = 3, /* struct ipc_stream */
 	IPC_TAKEN = 4,	/* u32 ticket: the server serves that stream now */
 	IPC_SPAWNER = 5,
@@ -48,6 +48,7 @@ enum ipc_type {
 	IPC_STOPPING = 9, /* u32 pid who wants it, text why (agent_farewell.h) */
 	IPC_STOPPED = 10, /* text: why, as the host is to be told */
 	IPC_ENDED = 11,	  /* a process of the agent (agent_end.h) */
+	IPC_BUSY = 12, /* the server begins to wait for a program */
 	IPC_START = 16,
 	IPC_KILL = 17,
 	IPC_STARTED = 18,

@@ -29,6 +29,7 @@
 
 #include "common/clock.h"
 #include "common/daemon.h"
+#include "common/memory.h"
 #include "common/str.h"
 #include "virtagent/audit.h"
 #include "virtagent/agent_conf.h"
@@ -55,6 +56,8 @@
 #define SPAWNER_PAUSE_MS 1000
 #define ACCEPT_PAUSE_MS 100
 #define FLUSH_MS 200
+/* Without a request for this long, memory is given back. */
+#define QUIET_NS (2 * NSEC_PER_SEC)
 
 struct agent_server {
 	const struct agent_options *options;
@@ -67,6 +70,7 @@ struct agent_server {
 	struct policy *policy;
 	int ipc_fd;    /* -1 = alone, on options->server_fd */
 	int signal_fd;
+	uint64_t trimmed_at; /* when memory was last given back */
 	int spawner_ctl; /* alone: our own spawner's */
 	uint64_t spawner_at; /* alone: when it was last started */
 	uint64_t accept_at;  /* alone: no accept() before */
@@ -307,6 +311,38 @@ static void reload(struct agent_server *s)
 		log_info("the policy was read anew");
 }
 
+/* Called by threads that start programs. */
+static void on_busy(void *arg)
+{
+	struct agent_server *s = arg;
+
+	(void)ipc_send(s->ipc_fd, IPC_BUSY, NULL, NULL, 0);
+}
+
+/* Gives memory back when no request has come or gone for a while; again and
+ * again, because other threads have their timers. */
+static void trim(struct agent_server *s)
+{
+	uint64_t now = clock_now();
+
+	if (now - s->trimmed_at < MEMORY_TRIM_NS ||
+	    now - http_server_moved(s->http) < QUIET_NS)
+		return;
+	memory_trim();
+	s->trimmed_at = now;
+}
+
+static void on_ping(struct agent_server *s, uint64_t number)
+{
+	CLEANUP_BUF struct buf b = BUF_INIT(16);
+	bool busy = spawn_client_busy(s->ctx.spawn);
+
+	if (buf_put_u64(&b, number) == 0 && buf_put_u8(&b, busy) == 0)
+		(void)ipc_send(s->ipc_fd, IPC_PONG, &b, NULL, 0);
+	if (!busy)
+		trim(s);
+}
+
 /* false = the endpoint is gone. */
 static bool ipc_input(struct agent_server *s)
 {
@@ -317,7 +353,7 @@ static bool ipc_input(struct agent_server *s)
 	if (r != 1)
 		return r == -EAGAIN || r == -EBADMSG || r == -ENOMEM;
 	if (m.type == IPC_PING && buf_get_u64(&m.body, &number) == 0)
-		(void)ipc_send_u64(s->ipc_fd, IPC_PONG, number);
+		on_ping(s, number);
 	else if (m.type == IPC_STREAM)
 		on_stream(s, &m);
 	else if (m.type == IPC_SPAWNER && m.nfds == 1)
@@ -516,6 +552,8 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	s->ctx.commands = s->options->commands;
 	s->ctx.spawn = spawn_client_new();
 	s->ctx.jobs = s->ctx.spawn ? jobs_new(s->ctx.spawn) : NULL;
+	if (s->ctx.spawn && s->ipc_fd >= 0)
+		spawn_client_on_busy(s->ctx.spawn, on_busy, s);
 	r = start_events(s);
 	if (r < 0)
 		return r;

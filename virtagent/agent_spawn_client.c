@@ -39,6 +39,9 @@ struct spawn_client {
 	int fd;
 	uint32_t last_id;
 	struct spawn_job *jobs;
+	unsigned starting; /* calls of spawn_start() now */
+	void (*on_busy)(void *arg);
+	void *busy_arg;
 };
 
 struct spawn_client *spawn_client_new(void)
@@ -109,6 +112,24 @@ int spawn_client_fd(struct spawn_client *c)
 	fd = c->fd;
 	pthread_mutex_unlock(&c->lock);
 	return fd;
+}
+
+bool spawn_client_busy(struct spawn_client *c)
+{
+	bool busy;
+
+	pthread_mutex_lock(&c->lock);
+	busy = c->jobs || c->starting;
+	pthread_mutex_unlock(&c->lock);
+	return busy;
+}
+
+void spawn_client_on_busy(struct spawn_client *c, void (*fn)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&c->lock);
+	c->on_busy = fn;
+	c->busy_arg = arg;
+	pthread_mutex_unlock(&c->lock);
 }
 
 bool spawn_available(struct spawn_client *c)
@@ -272,6 +293,9 @@ int spawn_start(struct spawn_client *c, const struct spawn_request *rq,
 	if (!job)
 		return -ENOMEM;
 	pthread_mutex_lock(&c->lock);
+	if (!c->jobs && !c->starting && c->on_busy)
+		c->on_busy(c->busy_arg);
+	c->starting++;
 	r = send_start(c, rq, cancel_fd, deadline, &job->id);
 	if (r == 0) {
 		job->next = c->jobs;
@@ -280,6 +304,7 @@ int spawn_start(struct spawn_client *c, const struct spawn_request *rq,
 		if (!rq->delay_ns)
 			r = wait_started(c, job, cancel_fd, deadline);
 	}
+	c->starting--;
 	pthread_mutex_unlock(&c->lock);
 	if (r < 0) {
 		spawn_job_free(job);

@@ -21,4 +21,10 @@ int spawn_client_fd(struct spawn_client *c);
 /* The fd is readable: takes what is there. */
 void spawn_client_input(struct spawn_client *c);
 
+/* Do programs run, or are about to? */
+bool spawn_client_busy(struct spawn_client *c);
+/* fn is called when the first one is about to be started, by the thread that
+ * asks for it; it must not block. */
+void spawn_client_on_busy(struct spawn_client *c, void (*fn)(void *arg), void *arg);
+
 #endif

@@ -30,6 +30,7 @@
 #include <sys/wait.h>
 
 #include "common/clock.h"
+#include "common/memory.h"
 #include "virtagent/agent_ipc.h"
 #include "virtagent/agent_spawn_child.h"
 #include "virtagent/agent_spawn_wire.h"
@@ -54,6 +55,7 @@ struct job {
 
 struct spawner {
 	int ctl_fd, server_fd, signal_fd;
+	bool worked; /* since memory was given back */
 	struct job jobs[SPAWN_JOBS_MAX];
 };
 
@@ -280,6 +282,7 @@ static void on_start(struct spawner *s, struct ipc_msg *m, uint64_t now)
 
 	if (spawn_get_start(&m->body, &start) < 0)
 		return;
+	s->worked = true;
 	for (size_t i = 0; i < SPAWN_JOBS_MAX && !j; i++)
 		if (s->jobs[i].state == JOB_FREE)
 			j = &s->jobs[i];
@@ -333,6 +336,19 @@ static void server_input(struct spawner *s, uint64_t now)
 		server_gone(s);
 }
 
+/* A heartbeat without a job between: time to give memory back. */
+static void trim(struct spawner *s)
+{
+	bool idle = true;
+
+	for (size_t i = 0; i < SPAWN_JOBS_MAX; i++)
+		idle &= s->jobs[i].state == JOB_FREE;
+	if (!idle || !s->worked)
+		return;
+	memory_trim();
+	s->worked = false;
+}
+
 /* false = the endpoint is gone. */
 static bool ctl_input(struct spawner *s)
 {
@@ -342,6 +358,7 @@ static bool ctl_input(struct spawner *s)
 
 	if (r == 1 && m.type == IPC_PING && buf_get_u64(&m.body, &number) == 0) {
 		(void)ipc_send_u64(s->ctl_fd, IPC_PONG, number);
+		trim(s);
 	} else if (r == 1 && m.type == IPC_SERVER && m.nfds == 1) {
 		server_gone(s);
 		s->server_fd = take_fd(m.fds[0]);
@@ -444,7 +461,8 @@ static void spawner_loop(struct spawner *s)
 
 int agent_spawner_main(int ctl_fd, int server_fd)
 {
-	struct spawner s = { .ctl_fd = ctl_fd, .server_fd = server_fd };
+	struct spawner s = { .ctl_fd = ctl_fd, .server_fd = server_fd,
+			     .worked = true };
 	sigset_t set;
 
 	for (size_t i = 0; i < SPAWN_JOBS_MAX; i++)

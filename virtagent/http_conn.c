@@ -94,9 +94,10 @@ static void set_state(struct http_conn *c, bool busy, uint64_t delta_ns)
 
 	c->busy = busy;
 	c->deadline = CLOCK_NEVER;
+	all->moved = clock_now();
 	if (delta_ns == CLOCK_NEVER)
 		return;
-	c->since = clock_now();
+	c->since = all->moved;
 	c->deadline = c->since + delta_ns;
 	if (all->next_wake == CLOCK_NEVER)
 		pthread_cond_broadcast(&all->changed);
@@ -208,6 +209,16 @@ struct http_conn *http_conn_find(struct http_conns *all, int fd)
 		c = c->next;
 	pthread_mutex_unlock(&all->lock);
 	return c;
+}
+
+uint64_t http_conns_moved(struct http_conns *all)
+{
+	uint64_t moved;
+
+	pthread_mutex_lock(&all->lock);
+	moved = all->moved;
+	pthread_mutex_unlock(&all->lock);
+	return moved;
 }
 
 unsigned http_conns_count(const struct http_conns *all)

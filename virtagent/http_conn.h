@@ -43,6 +43,7 @@ struct http_conns {
 	unsigned alive;	   /* of all; evicted ones take a moment to go */
 	unsigned upgraded; /* other protocols running */
 	bool stopping;
+	uint64_t moved;	    /* when a request last began or ended */
 	uint64_t next_wake; /* the reaper's */
 	pthread_t reaper;
 };
@@ -55,6 +56,8 @@ void http_conns_stop(struct http_conns *all);
 /* After the stop, with the list empty. */
 void http_conns_done(struct http_conns *all);
 unsigned http_conns_count(const struct http_conns *all);
+/* When a request last began or ended; 0 = never. */
+uint64_t http_conns_moved(struct http_conns *all);
 
 /* Fills in a zeroed conn; 0 or a negative errno.  fd stays the caller's. */
 int http_conn_init(struct http_conn *c, struct http_conns *all, int fd,

@@ -139,6 +139,11 @@ unsigned http_server_connections(const struct http_server *s)
 	return http_conns_count(&s->conns);
 }
 
+uint64_t http_server_moved(struct http_server *s)
+{
+	return http_conns_moved(&s->conns);
+}
+
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 			  enum MHD_ConnectionNotificationCode what)
 {

@@ -62,6 +62,8 @@ void http_server_free(struct http_server *s);
 int http_server_adopt(struct http_server *s, int fd,
 		      const struct va_caller *caller);
 unsigned http_server_connections(const struct http_server *s);
+/* The time (clock_now()) when a request last began or ended; 0 = never. */
+uint64_t http_server_moved(struct http_server *s);
 
 const char *http_request_method(const struct http_request *rq);
 /* The path as received, without the query, percent-decoded; may hold any byte

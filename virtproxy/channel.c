@@ -19,6 +19,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
@@ -26,6 +27,7 @@
 #include "virtproxy/endpoint.h"
 
 #define RX_PER_TURN (1u << 20) /* then other sources get their turn */
+#define RX_SMALL 8192u /* bytes: what calls need, and is not worth freeing */
 #define IOV_PIECES 64u
 /* Something is done about the channel this often; half a second sooner when it
  * has just been read anyway, so that an idle one wakes the process once. */
@@ -200,6 +202,12 @@ static size_t fill_rx(struct vp_endpoint *ep, ssize_t *end)
 	size_t got = 0;
 	ssize_t n = 1;
 
+	if (!ep->rx)
+		ep->rx = malloc(VP_RX_SIZE);
+	if (!ep->rx) {
+		*end = -EAGAIN; /* the next tick tries again */
+		return 0;
+	}
 	while (n > 0 && got < VP_RX_SIZE) {
 		n = t->ops->read(t, ep->rx + got, VP_RX_SIZE - got);
 		if (n > 0)
@@ -209,6 +217,7 @@ static size_t fill_rx(struct vp_endpoint *ep, ssize_t *end)
 			n = -EAGAIN;
 	}
 	*end = n > 0 ? 0 : n;
+	ep->rx_used |= got > RX_SMALL;
 	return got;
 }
 
@@ -315,6 +324,16 @@ static void maybe_reattach(struct vp_endpoint *ep, uint64_t now)
 	endpoint_reopen(ep, "the peer is silent");
 }
 
+/* Buffers that a second went by without. */
+static void release_idle(struct vp_endpoint *ep)
+{
+	if (!vp_mux_release(ep->mux) || !ep->rx_used)
+		return;
+	free(ep->rx);
+	ep->rx = NULL;
+	ep->rx_used = false;
+}
+
 static void check_transport(struct vp_endpoint *ep, uint64_t now)
 {
 	if (ep->state != CHANNEL_UP || now < ep->next_check)
@@ -322,6 +341,7 @@ static void check_transport(struct vp_endpoint *ep, uint64_t now)
 	ep->next_check = now + NSEC_PER_SEC;
 	if (ep->transport.ops->check)
 		ep->transport.ops->check(&ep->transport);
+	release_idle(ep);
 }
 
 /* A supervisor need not ask all the time: it is told of silence, and of its

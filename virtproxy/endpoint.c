@@ -16,6 +16,7 @@
 
 #include "common/clock.h"
 #include "common/sock.h"
+#include "virtproxy/counters.h"
 #include "virtproxy/lock.h"
 
 #define HOLD_MAX NSEC_PER_SEC
@@ -96,12 +97,11 @@ static int make_parts(struct vp_endpoint *ep, const struct vp_endpoint_config *c
 		.probe = cfg->probe_serial,
 	};
 
-	ep->rx = malloc(VP_RX_SIZE);
 	ep->open_timer = loop_timer_new(ep->loop, channel_on_open_timer, ep);
 	ep->tick_timer = loop_timer_new(ep->loop, channel_on_tick, ep);
 	ep->quiesce_timer = loop_timer_new(ep->loop, ctl_on_quiesce_over, ep);
 	ep->mux = vp_mux_new(&mux_cfg, &mux_ops, ep, clock_now());
-	if (!ep->rx || !ep->open_timer || !ep->tick_timer ||
+	if (!ep->open_timer || !ep->tick_timer ||
 	    !ep->quiesce_timer || !ep->mux)
 		return -ENOMEM;
 	if (cfg->qmp_path) {
@@ -223,6 +223,15 @@ void endpoint_hold(struct vp_endpoint *ep, bool hold)
 bool vp_endpoint_session_up(const struct vp_endpoint *ep)
 {
 	return vp_mux_session_up(ep->mux);
+}
+
+uint64_t vp_endpoint_bytes(const struct vp_endpoint *ep)
+{
+	uint64_t in, out;
+
+	vp_mux_counter(ep->mux, VP_C_STREAM_BYTES_IN, &in);
+	vp_mux_counter(ep->mux, VP_C_STREAM_BYTES_OUT, &out);
+	return in + out;
 }
 
 void vp_endpoint_on_session(struct vp_endpoint *ep,

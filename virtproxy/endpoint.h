@@ -84,7 +84,8 @@ struct vp_endpoint {
 	bool goodbye;
 	uint64_t goodbye_until;
 	int lock_fd;
-	uint8_t *rx;
+	uint8_t *rx; /* what the channel gave; NULL while nothing comes */
+	bool rx_used; /* more than its first pages */
 
 	struct vp_oforward *oforwards;
 	struct vp_iforward *iforwards;

@@ -306,6 +306,15 @@ void vp_endpoint_reset_accepted(struct vp_endpoint *ep, const char *service,
 	endpoint_pump(ep);
 }
 
+bool vp_endpoint_serves(const struct vp_endpoint *ep)
+{
+	const struct vp_conn *c = ep->conns;
+
+	while (c && c->opener)
+		c = c->next;
+	return c;
+}
+
 int forward_list(const struct vp_endpoint *ep, struct buf *answer)
 {
 	int r = 0;

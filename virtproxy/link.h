@@ -172,7 +172,8 @@ struct vp_link {
 	uint64_t hello_at, hello_gap, foreign_at, beacon_at, last_beacon;
 
 	/* sending */
-	uint8_t *ring;
+	uint8_t *ring;		    /* NULL while idle */
+	uint32_t idle_nxt, idle_rcv; /* nxt, rcv_next at the last trim */
 	size_t ring_size, head;	    /* head: where the next slot goes */
 	struct vp_tx tx[VP_TX_MAX]; /* by seq modulo VP_TX_MAX */
 	uint32_t released;	    /* first whose memory is held */
@@ -239,6 +240,8 @@ int vp_link_tx_start(struct vp_link *l);
 /* Before the session ends: what is half written must still go out whole. */
 void vp_link_tx_stop(struct vp_link *l);
 void vp_link_tx_done(struct vp_link *l);
+/* Frees the ring if no sequenced frame went or came since the last call: true. */
+bool vp_link_trim(struct vp_link *l);
 void vp_link_release(struct vp_link *l);
 /* Sends again from the first frame not acknowledged. */
 void vp_link_rewind(struct vp_link *l);

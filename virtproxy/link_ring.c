@@ -45,7 +45,7 @@ int vp_link_tx_start(struct vp_link *l)
 	/* What wrapping wastes is less than one slot worth having. */
 	size_t size = l->agreed.window + l->agreed.payload + VP_SLOT_EXTRA;
 
-	if (size != l->ring_size) {
+	if (size != l->ring_size || !l->ring) {
 		free(l->ring);
 		l->ring_size = 0;
 		l->ring = malloc(size);
@@ -92,6 +92,20 @@ void vp_link_tx_done(struct vp_link *l)
 	l->ring_size = 0;
 }
 
+bool vp_link_trim(struct vp_link *l)
+{
+	if (l->idle_nxt != l->nxt || l->idle_rcv != l->rcv_next) {
+		l->idle_nxt = l->nxt;
+		l->idle_rcv = l->rcv_next;
+		return false;
+	}
+	if (l->nxt == l->released && !l->part) {
+		free(l->ring);
+		l->ring = NULL;
+	}
+	return true;
+}
+
 void vp_link_release(struct vp_link *l)
 {
 	while (l->released != l->una &&
@@ -115,6 +129,10 @@ static size_t ring_room(struct vp_link *l)
 
 	if (l->in_flight + least > l->agreed.window ||
 	    l->nxt - l->released >= VP_TX_MAX)
+		return 0;
+	if (!l->ring)
+		l->ring = malloc(l->ring_size);
+	if (!l->ring)
 		return 0;
 	if (l->nxt == l->released) {
 		l->head = 0;
@@ -155,15 +173,16 @@ static bool push_now(struct vp_link *l, size_t size)
 bool vp_link_pull(struct vp_link *l, size_t limit)
 {
 	size_t max = ring_room(l);
-	uint8_t *slot = l->ring + l->head;
-	struct vp_pull p = { .buf = slot + VP_RAW_HEAD, .max = max,
-			     .bulk_ok = bulk_ok(l) };
+	struct vp_pull p = { .max = max, .bulk_ok = bulk_ok(l) };
 	struct vp_frame f = { .vr = l->vr, .epoch = l->keys.epoch };
 	struct vp_tx *tx = vp_tx_of(l, l->nxt);
+	uint8_t *slot;
 	ssize_t len;
 
 	if (!max)
 		return false;
+	slot = l->ring + l->head;
+	p.buf = slot + VP_RAW_HEAD;
 	/* Better whole frames in one write than the tail of one in the next. */
 	if (limit < max + VP_SLOT_EXTRA && limit >= least_slot(l))
 		p.max = limit - VP_SLOT_EXTRA;

@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "common/daemon.h"
 #include "common/log.h"
+#include "common/memory.h"
 #include "common/loop.h"
 #include "common/seal.h"
 #include "common/sock.h"
@@ -372,6 +373,7 @@ int main(int argc, char **argv)
 	if (r != 0)
 		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
 	daemon_early_init();
+	memory_large_apart();
 	if (p.set.status)
 		return ask_status(p.set.status, p.set.json);
 	log_init("virtproxy");

@@ -225,6 +225,11 @@ void vp_mux_reset_session(struct vp_mux *m, enum vp_reset why, uint64_t now)
 	vp_link_drop(&m->link, why, true);
 }
 
+bool vp_mux_release(struct vp_mux *m)
+{
+	return vp_link_trim(&m->link);
+}
+
 bool vp_mux_session_up(const struct vp_mux *m)
 {
 	return m->link.up;

@@ -162,6 +162,10 @@ void vp_mux_goaway(struct vp_mux *m, const char *why);
 /* Drops the session with the peer: every stream is reset on both sides. */
 void vp_mux_reset_session(struct vp_mux *m, enum vp_reset why, uint64_t now);
 
+/* To be called about once a second: when nothing but beacons went since the last
+ * call, buffers are freed (and made again when needed) and the answer is true. */
+bool vp_mux_release(struct vp_mux *m);
+
 bool vp_mux_session_up(const struct vp_mux *m);
 /* When the last valid frame came; 0 = never on this attachment. */
 uint64_t vp_mux_last_heard(const struct vp_mux *m);

@@ -130,6 +130,10 @@ int vp_endpoint_command(struct vp_endpoint *ep, const char *line,
 			struct buf *answer);
 
 bool vp_endpoint_session_up(const struct vp_endpoint *ep);
+/* Are streams open that the peer opened? */
+bool vp_endpoint_serves(const struct vp_endpoint *ep);
+/* Bytes that all streams have moved so far, both ways. */
+uint64_t vp_endpoint_bytes(const struct vp_endpoint *ep);
 /* Called when the session comes or goes. */
 void vp_endpoint_on_session(struct vp_endpoint *ep,
 			    void (*fn)(void *arg, bool up, const char *why),

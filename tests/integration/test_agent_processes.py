@@ -191,6 +191,59 @@ def _():
         time.sleep(1.1 * scale())
 
 
+@suite.case("a spawner that hangs is found when a kept connection starts a program")
+def _():
+    a = agent()
+    rpc = a.connect()
+    assert rpc.guest.ping() == "pong"
+    old = a.child("spawner")
+    time.sleep(0.6 * scale())       # past the heartbeat of the new connection
+    os.kill(old, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        rpc.guest.exec.run(["/bin/true"])
+    except xmlrpc.client.Fault as e:
+        print("# %s" % e.faultString)
+    took = time.monotonic() - began
+    assert took < 2.5 * scale(), "answered after %.2f s" % took
+    wait_until(lambda: a.child("spawner") not in (None, old), 1, "a new spawner")
+
+
+def switches(pids):
+    """Context switches so far: an idle thread makes one per wake-up."""
+    total = 0
+    for pid in pids:
+        for task in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/status" % (pid, task)) as f:
+                total += sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+    return total
+
+
+def resident(pids):
+    """KB of pages of the program's own file that are mapped."""
+    total = 0
+    for pid in pids:
+        with open("/proc/%d/status" % pid) as f:
+            total += sum(int(line.split()[1]) for line in f if line.startswith("RssFile"))
+    return total
+
+
+@suite.case("left alone, it wakes seldom and lets go of memory")
+def _():
+    a = agent()
+    a.ping_again()
+    pids = [a.proc.pid, a.child("server"), a.child("spawner")]
+    busy = resident(pids)
+    wait_until(lambda: resident(pids) < 0.7 * busy, 10 / scale() + 5, "memory to be given back")
+    before, seconds = switches(pids), 6
+    time.sleep(seconds)
+    rate = (switches(pids) - before) / seconds
+    print("# %.1f wake-ups a second; %d KB of files mapped before, %d now"
+          % (rate, busy, resident(pids)))
+    assert rate < 8, rate
+    assert a.rpc.guest.ping() == "pong"
+
+
 @suite.case("a stopped endpoint goes on where it was")
 def _():
     a = agent()
