@@ -43,11 +43,13 @@ struct hostd {
 	struct hostd_options opt;
 	struct hostd_conf conf;
 	char *program; /* virtproxy's path */
+	struct guest_spec *found; /* by hostd_discover.c, none of conf's */
+	size_t nfound;
 	struct guest *guests;
 	size_t nguests;
 };
 
-/* Takes the guests of h->conf over into h->guests: new ones start, changed ones
+/* Takes the guests of h->conf and h->found over into h->guests: new ones start, changed ones
  * start anew, missing ones stop, the others are not touched. */
 void hostd_sync_guests(struct hostd *h);
 /* Stops the virtproxies of guests that no configuration names any more; they

@@ -27,8 +27,10 @@
 #include "common/log.h"
 #include "virtagent/host/keys.h"
 #include "virtagent/hostd_conf.h"
+#include "virtagent/hostd_pattern.h"
 #include "virtproxy/virtproxy.h"
 
+#define PORT_NAME "org.virtagent.0"
 #define EVENT_AGE_DEFAULT (30 * 24 * 3600 * NSEC_PER_SEC)
 #define EVENT_AGE_MAX (3650 * UINT64_C(24) * 3600 * NSEC_PER_SEC)
 #define EVENT_COUNT_DEFAULT 100000u
@@ -212,6 +214,56 @@ static int set_uuid(const struct place *at, const char *value)
 	return set_once(at, &at->guest->uuid, value);
 }
 
+static int add_pattern(struct hostd_conf *c, char *pattern)
+{
+	char **grown = pattern ? realloc(c->patterns, (c->npatterns + 1) *
+							      sizeof(*grown)) :
+				 NULL;
+
+	if (!grown) {
+		free(pattern);
+		return -ENOMEM;
+	}
+	c->patterns = grown;
+	c->patterns[c->npatterns++] = pattern;
+	return 0;
+}
+
+static int set_channels(const struct place *at, const char *value)
+{
+	const char *why;
+
+	if (pattern_check(value, &why) < 0)
+		return COMPLAIN(at, "channels = %s: %s", value, why);
+	return add_pattern(at->conf, strdup(value));
+}
+
+/* Where libvirt puts the sockets of channels that name no path: of old, and since
+ * its version 9.7; for root and for a user's own machines. */
+static int set_libvirt(const struct place *at, const char *value)
+{
+	const char *conf = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	const char *run = getenv("XDG_RUNTIME_DIR");
+	bool root = geteuid() == 0;
+	int r;
+
+	if (strcmp(value, "no") == 0)
+		return 0;
+	if (strcmp(value, "yes") != 0)
+		return COMPLAIN(at, "libvirt = %s: neither yes nor no", value);
+	r = add_pattern(at->conf,
+			str_printf("%s%s/libvirt/qemu/channel/target/"
+				   "domain-{id}-{name}/" PORT_NAME,
+				   root ? "/var/lib" : conf ? conf : home ? home : "",
+				   root || conf ? "" : "/.config"));
+	if (r < 0)
+		return r;
+	return add_pattern(at->conf,
+			   str_printf("%s/libvirt/qemu/%schannel/{id}-{name}/" PORT_NAME,
+				      root || !run ? "/run" : run,
+				      root ? "" : "run/"));
+}
+
 static const struct conf_key keys[] = {
 	{ "hostd", "group", set_group },
 	{ "hostd", "virtproxy", set_virtproxy },
@@ -222,6 +274,8 @@ static const struct conf_key keys[] = {
 	{ "events", "max-count", set_max_count },
 	{ "events", "hooks", set_hooks },
 	{ "events", "hook-timeout", set_hook_timeout },
+	{ "discover", "channels", set_channels },
+	{ "discover", "libvirt", set_libvirt },
 	{ "guest", "channel", set_channel },
 	{ "guest", "qmp", set_qmp },
 	{ "guest", "uuid", set_uuid },
@@ -470,6 +524,9 @@ void hostd_conf_done(struct hostd_conf *c)
 	for (size_t i = 0; i < c->nguests; i++)
 		guest_spec_done(&c->guests[i]);
 	free(c->guests);
+	for (size_t i = 0; i < c->npatterns; i++)
+		free(c->patterns[i]);
+	free(c->patterns);
 	free(c->virtproxy);
 	free(c->name);
 	free(c->hooks);

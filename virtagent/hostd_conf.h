@@ -36,6 +36,8 @@ struct hostd_conf {
 	char *name;	    /* what guests are told this host is called, or NULL */
 	bool no_sandbox;    /* virtproxies run unconfined */
 	char *commands;	    /* directories of commands, ":" between them */
+	char **patterns;    /* of channels' sockets (hostd_discover.h) */
+	size_t npatterns;
 	char *hooks;	    /* directory of event hooks, or NULL = default */
 	uint64_t event_age_ns;
 	uint64_t event_count;

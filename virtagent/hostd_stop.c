@@ -100,6 +100,10 @@ static bool configured(const struct hostd *h, const char *id)
 		if (strcmp(h->conf.guests[i].id, id) == 0)
 			return true;
 	}
+	for (size_t i = 0; i < h->nfound; i++) {
+		if (strcmp(h->found[i].id, id) == 0)
+			return true;
+	}
 	return false;
 }
 

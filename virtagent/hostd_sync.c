@@ -42,14 +42,25 @@ static void start_guest(struct hostd *h, const struct guest_spec *spec)
 	h->nguests++;
 }
 
+/* The i-th guest that shall be; NULL at the end. */
+static const struct guest_spec *wanted(const struct hostd *h, size_t i)
+{
+	if (i < h->conf.nguests)
+		return &h->conf.guests[i];
+	i -= h->conf.nguests;
+	return i < h->nfound ? &h->found[i] : NULL;
+}
+
 void hostd_sync_guests(struct hostd *h)
 {
+	const struct guest_spec *spec;
+
 	for (struct guest *g = h->guests; g; g = g->next)
 		g->wanted = false;
-	for (size_t i = 0; i < h->conf.nguests; i++) {
-		struct guest *g = guest_find(h, h->conf.guests[i].name);
+	for (size_t i = 0; (spec = wanted(h, i)); i++) {
+		struct guest *g = guest_find(h, spec->name);
 
-		if (g && guest_spec_same(&g->spec, &h->conf.guests[i]))
+		if (g && guest_spec_same(&g->spec, spec))
 			g->wanted = true;
 	}
 	/* guest_stop() may free the guest at once. */
@@ -60,8 +71,8 @@ again:
 			goto again;
 		}
 	}
-	for (size_t i = 0; i < h->conf.nguests; i++) {
-		if (!guest_find(h, h->conf.guests[i].name))
-			start_guest(h, &h->conf.guests[i]);
+	for (size_t i = 0; (spec = wanted(h, i)); i++) {
+		if (!guest_find(h, spec->name))
+			start_guest(h, spec);
 	}
 }

@@ -29,6 +29,7 @@
 #include "virtagent/codec.h"
 #include "virtagent/host/hooks.h"
 #include "virtagent/hostd.h"
+#include "virtagent/hostd_discover.h"
 #include "virtagent/hostd_guest.h"
 #include "virtagent/hostd_keys.h"
 #include "virtagent/hostd_server.h"
@@ -53,6 +54,7 @@ struct daemon_state {
 	struct main_options *mo;
 	struct server_port *port;
 	struct hooks *hooks;
+	struct discover *discover;
 	struct loop_timer *trim;
 	struct loop_signal *sigterm, *sigint, *sighup;
 	int lock_fd, pid_fd;
@@ -271,6 +273,7 @@ static void on_hup(int signo, void *arg)
 	hostd_server_set_policies(d->h.server, take_ptr(d->h.conf.policies));
 	events_set_limits(d->h.events, d->h.conf.event_age_ns,
 			  d->h.conf.event_count);
+	discover_reload(d->discover);
 	hostd_sync_guests(&d->h);
 	for (struct guest *g = d->h.guests; g; g = g->next)
 		guest_keys_recompute(g->keys);
@@ -451,6 +454,10 @@ static int set_up(struct daemon_state *d)
 		err = make_events(d);
 	if (err == 0)
 		err = make_server(d);
+	if (err == 0) {
+		d->discover = discover_new(&d->h);
+		err = d->discover ? 0 : fail("discovery", -errno);
+	}
 	return err;
 }
 
@@ -464,6 +471,7 @@ static void tear_down(struct daemon_state *d)
 		h->guests = g->next;
 		guest_free(g);
 	}
+	discover_free(d->discover);
 	server_port_free(d->port);
 	hostd_server_free(h->server);
 	if (h->multi)
@@ -509,7 +517,8 @@ static int serve(struct daemon_state *d)
 	if (err == 0) {
 		hostd_stop_strays(&d->h);
 		hostd_sync_guests(&d->h);
-		log_info("serving %zu guests in %s", d->h.conf.nguests,
+		log_info("serving %zu guests in %s",
+			 d->h.conf.nguests + d->h.nfound,
 			 dir_runtime());
 		daemon_ready();
 		err = loop_run(d->h.loop);

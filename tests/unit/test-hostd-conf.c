@@ -15,6 +15,7 @@
 #include "common/str.h"
 #include "tests/lib/unit.h"
 #include "virtagent/hostd_conf.h"
+#include "virtagent/hostd_pattern.h"
 
 static char *path_of(const char *name)
 {
@@ -206,7 +207,60 @@ TEST(same_means_channel_and_qmp)
 	CHECK(!guest_spec_same(&a, &b));
 }
 
-UNIT_MAIN(CASE(nothing_is_no_error), CASE(a_named_file_must_exist),
+TEST(a_pattern_names_the_guest_of_a_path)
+{
+	static const struct {
+		const char *pattern, *path, *name;
+		uint64_t id;
+	} rows[] = {
+		{ "/d/domain-{id}-{name}/p", "/d/domain-12-web/p", "web", 12 },
+		{ "/d/domain-{id}-{name}/p", "/d/domain-1-2-b/p", "2-b", 1 },
+		{ "/d/domain-{id}-{name}/p", "/d/domain-x-web/p", NULL, 0 },
+		{ "/d/domain-{id}-{name}/p", "/d/domain-1-/p", NULL, 0 },
+		{ "/d/{name}.sock", "/d/a.sock", "a", 0 },
+		{ "/d/{name}.sock", "/d/a.sock.sock", "a.sock", 0 },
+		{ "/d/{name}.sock", "/d/a/b.sock", NULL, 0 },
+		{ "/d/{name}.sock", "/d/.sock", NULL, 0 },
+		{ "/d/*/{name}", "/d/any/x y", "x y", 0 },
+		{ "/d/*/{name}", "/d//x", "x", 0 },
+		{ "/d/{name}-*", "/d/a-b-c", "a-b", 0 },
+	};
+	char name[256];
+	uint64_t id;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		int r = pattern_match(rows[i].pattern, rows[i].path, name, sizeof(name),
+				      &id);
+
+		if (!rows[i].name) {
+			CHECK_INT(r, -ENOENT);
+			continue;
+		}
+		CHECK_INT(r, 0);
+		CHECK_STR(name, rows[i].name);
+		CHECK_INT(id, rows[i].id);
+	}
+	CHECK_INT(pattern_match("/{name}", "/abcdef", name, 6, &id), -ENOENT);
+}
+
+TEST(libvirts_channels_are_two_patterns)
+{
+	struct hostd_conf c;
+	char err[512];
+
+	put("hostd.conf", "[discover]\nlibvirt = yes\nchannels = /x/{name}\n");
+	put_guests();
+	CHECK_INT(load(&c, NULL, 0, err), 0);
+	CHECK_INT(c.npatterns, 3);
+	CHECK(strstr(c.patterns[0], "/domain-{id}-{name}/org.virtagent.0"));
+	CHECK(strstr(c.patterns[1], "/{id}-{name}/org.virtagent.0"));
+	CHECK_STR(c.patterns[2], "/x/{name}");
+	hostd_conf_done(&c);
+}
+
+UNIT_MAIN(CASE(a_pattern_names_the_guest_of_a_path),
+	  CASE(libvirts_channels_are_two_patterns),
+	  CASE(nothing_is_no_error), CASE(a_named_file_must_exist),
 	  CASE(guests_come_from_all_places), CASE(two_guests_of_one_name),
 	  CASE(two_names_of_one_directory),
 	  CASE(errors_name_file_line_and_value), CASE(command_line_guests),
