@@ -49,8 +49,9 @@ class Agent:
         return xmlrpc_proxy(self.socket, timeout)
 
     def child(self, role):
-        """The pid of the process of that role, or None."""
-        for pid in self.proc.children():
+        """The pid of the process of that role, or None; while one that was killed
+        is still going, its successor's."""
+        for pid in reversed(self.proc.children()):
             try:
                 with open("/proc/%d/cmdline" % pid) as f:
                     if "--role=" + role in f.read().split("\0"):
