@@ -11,16 +11,17 @@
 #include "virtagent/agent_log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/clock.h"
 
 #define QUEUE_BYTES (64u << 10)
+#define FLUSH_LOOK_MS 5
 #define WRITER_STACK (128u << 10)
 
 struct line {
@@ -154,16 +155,15 @@ void agent_log_reopen(void)
 
 void agent_log_flush(int ms)
 {
-	struct timespec until;
+	uint64_t until = clock_now() + (uint64_t)ms * NSEC_PER_MSEC;
+	bool left = true;
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += (long)ms % 1000 * 1000000;
-	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
-	pthread_mutex_lock(&queue.lock);
-	while (queue.first || queue.busy)
-		if (pthread_cond_timedwait(&queue.changed, &queue.lock,
-					   &until) != 0)
-			break;
-	pthread_mutex_unlock(&queue.lock);
+	/* Not a timed wait: its clock is the wall's, which may be set back. */
+	while (left) {
+		pthread_mutex_lock(&queue.lock);
+		left = (queue.first || queue.busy) && clock_now() < until;
+		pthread_mutex_unlock(&queue.lock);
+		if (left)
+			poll(NULL, 0, FLUSH_LOOK_MS);
+	}
 }

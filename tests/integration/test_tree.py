@@ -180,7 +180,15 @@ def distributed():
         yield "no Makefile fragments found"
 
 
-print("1..9")
+def waits_by_the_walls_clock():
+    """Setting the clock must neither end a wait nor make one endless."""
+    for path in product(tracked("*.c")):
+        t = text(path)
+        if "pthread_cond_timedwait(" in t and "setclock(&attr, CLOCK_MONOTONIC)" not in t:
+            yield "%s: a timed wait without CLOCK_MONOTONIC" % path
+
+
+print("1..10")
 check("include direction", layering())
 check("guest/ and host/ stay apart", guest_and_host_apart())
 check("one file per third-party library", one_file_per_library())
@@ -190,4 +198,5 @@ check("no package host is named", package_hosts())
 check("no unfinished marks", unfinished_marks())
 check("no function over 120 lines", long_functions())
 check("every source is in a Makefile.inc", distributed())
+check("no wait is timed by the wall's clock", waits_by_the_walls_clock())
 sys.exit(1 if failures else 0)
