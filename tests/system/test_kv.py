@@ -184,6 +184,21 @@ def _():
     assert g.watch("*", str((1 << 31) + 7), 0)["full"]    # a number of nowhere
 
 
+@suite.case("a reader of a key's file sees the old value or the new one, whole")
+def _():
+    values = [bytes([65 + i]) * 200000 for i in range(2)]
+    client("kv", "set", "vm", "--sync", "user.whole", "-", data=values[0])
+    guest.sh("(while [ ! -e /run/enough ]; do sha256sum </run/virtagent/kv/user.whole; done "
+             ">/run/digests 2>&1; echo over >>/run/digests) & true")
+    for i in range(12):
+        client("kv", "set", "vm", "--sync", "user.whole", "-", data=values[(i + 1) % 2])
+    guest.sh("touch /run/enough")
+    wait_until(lambda: "over" in guest.sh("tail -n 1 /run/digests"), 20, "the reader", 0.1)
+    lines = guest.sh("sort /run/digests | uniq -c").split("\n")
+    seen = {x.split()[1] for x in lines if x.strip()} - {"over"}
+    assert seen == {hashlib.sha256(v).hexdigest() for v in values}, lines
+
+
 @suite.case("rights: who is not root reads the files he may, and lists nothing")
 def _():
     client("kv", "set", "vm", "--sync", "--secret", "user.pass=hush")
