@@ -44,7 +44,7 @@ struct listener {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the listeners */
 static struct listener listeners[VA_LISTENERS_MAX];
 static uint32_t last_id;
-static atomic_uint streams;
+static atomic_uint streams, streams_max = VA_STREAMS_MAX;
 
 /* One request's state, and then one stream's. */
 struct forward {
@@ -158,12 +158,19 @@ static int begin(struct forward *f, struct http_request *rq, void *context,
 
 static int take_place(struct forward *f)
 {
+	unsigned max = streams_max;
+
 	f->counted = true;
-	if (atomic_fetch_add(&streams, 1) < VA_STREAMS_MAX)
+	if (atomic_fetch_add(&streams, 1) < max)
 		return 0;
 	return va_fault(&f->form.call, VA_FAULT_BUSY, EBUSY,
-			"%s: %u forwarded connections at once, the limit",
-			f->form.call.method->name, VA_STREAMS_MAX);
+			"%s: %u forwarded connections at once, the limit (streams in "
+			"agent.conf)", f->form.call.method->name, max);
+}
+
+void agent_forward_set_max(unsigned max)
+{
+	streams_max = max;
 }
 
 /* What outlives the request moves into a state of its own. */

@@ -68,6 +68,7 @@ struct agent_server {
 	struct outcomes *outcomes;
 	pthread_rwlock_t lock; /* policy: read by methods, replaced on reload */
 	struct policy *policy;
+	struct agent_limits limits;
 	int ipc_fd;    /* -1 = alone, on options->server_fd */
 	int signal_fd;
 	uint64_t trimmed_at; /* when memory was last given back */
@@ -280,15 +281,24 @@ static void on_log(struct ipc_msg *m)
 		agent_log_add((enum log_level)level, text);
 }
 
+static void set_limits(struct agent_server *s)
+{
+	codec_set_limits(s->registry, s->limits.calls, s->limits.client_calls, "agent.conf");
+	agent_forward_set_max(s->limits.streams);
+}
+
 static int read_policy(struct agent_server *s, char *err, size_t err_size)
 {
 	struct policy *new = NULL, *old;
+	struct agent_limits limits;
 	struct conf conf;
 	int r = agent_conf_read(s->options, &conf, err, err_size);
 
 	if (r < 0)
 		return r;
-	r = policy_new(&conf, "guest", NULL, &new, err, err_size);
+	r = agent_conf_limits(&conf, &limits, err, err_size);
+	if (r == 0)
+		r = policy_new(&conf, "guest", NULL, &new, err, err_size);
 	conf_done(&conf);
 	if (r < 0)
 		return r;
@@ -297,6 +307,9 @@ static int read_policy(struct agent_server *s, char *err, size_t err_size)
 	s->policy = new;
 	pthread_rwlock_unlock(&s->lock);
 	policy_free(old);
+	s->limits = limits;
+	if (s->registry)
+		set_limits(s);
 	return 0;
 }
 
@@ -561,8 +574,10 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 		jobs_on_end(s->ctx.jobs, guest_job_ended, &s->ctx);
 	s->registry = codec_registry_new(s->ctx.families, s->ctx.nfamilies, guard,
 					 audit_call);
-	if (s->registry)
+	if (s->registry) {
 		codec_set_allowed(s->registry, row_allowed);
+		set_limits(s);
+	}
 	s->outcomes = outcomes_new();
 	if (s->ctx.jobs && s->registry)
 		start_keys(s);

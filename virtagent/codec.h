@@ -59,8 +59,11 @@ const struct va_method *codec_find(const struct codec_registry *r,
 /* The rows in the order of their names. */
 size_t codec_count(const struct codec_registry *r);
 const struct va_method *codec_at(const struct codec_registry *r, size_t i);
-/* Most calls at once beside those of class info; VA_CALLS_MAX when not set. */
-void codec_set_calls_max(struct codec_registry *r, unsigned max);
+/* Most calls at once beside those of class info, of all and of one client that is no
+ * guest; VA_CALLS_MAX and VA_CLIENT_CALLS_MAX when not set.  conf (kept): the file that
+ * sets them, for the error; NULL = none.  Any thread. */
+void codec_set_limits(struct codec_registry *r, unsigned calls, unsigned client_calls,
+		      const char *conf);
 
 /* What the policy says of a row for this caller; without fn everything is
  * allowed.  Only tells; the guard decides. */
@@ -77,7 +80,7 @@ bool codec_allowed(const struct va_call *call, const struct va_method *m);
  */
 struct codec_entry {
 	uint64_t start;
-	bool counted;
+	bool counted, client; /* among all calls, among the client's */
 };
 int codec_enter(struct codec_registry *r, const char *method,
 		struct va_call *call, struct codec_entry *entry);

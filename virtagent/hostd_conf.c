@@ -28,6 +28,7 @@
 #include "virtagent/host/keys.h"
 #include "virtagent/hostd_conf.h"
 #include "virtagent/hostd_pattern.h"
+#include "virtagent/limits.h"
 #include "virtproxy/virtproxy.h"
 
 #define PORT_NAME "org.virtagent.0"
@@ -176,6 +177,28 @@ static int set_max_count(const struct place *at, const char *value)
 	return 0;
 }
 
+static int set_limit(const struct place *at, const char *value, unsigned max,
+		     unsigned *ret)
+{
+	uint64_t number;
+
+	if (str_to_u64(value, max, &number) < 0 || number == 0)
+		return COMPLAIN(at, "%s = %s: not a number from 1 to %u", at->entry->key, value,
+				max);
+	*ret = (unsigned)number;
+	return 0;
+}
+
+static int set_guest_calls(const struct place *at, const char *value)
+{
+	return set_limit(at, value, VA_CONF_CALLS_MAX, &at->conf->guest_calls);
+}
+
+static int set_guest_streams(const struct place *at, const char *value)
+{
+	return set_limit(at, value, VA_CONF_STREAMS_MAX, &at->conf->guest_streams);
+}
+
 /* A key once more in one section: a second guest of that name, most likely. */
 static int set_once(const struct place *at, char **member, const char *value)
 {
@@ -270,6 +293,8 @@ static const struct conf_key keys[] = {
 	{ "hostd", "name", set_name },
 	{ "hostd", "commands", set_commands },
 	{ "hostd", "sandbox", set_sandbox },
+	{ "hostd", "guest-calls", set_guest_calls },
+	{ "hostd", "guest-streams", set_guest_streams },
 	{ "events", "max-age", set_max_age },
 	{ "events", "max-count", set_max_count },
 	{ "events", "hooks", set_hooks },

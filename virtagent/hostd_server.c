@@ -132,6 +132,12 @@ static const char *command_dirs(const struct hostd *h)
 	return h->conf.commands ? h->conf.commands : LIBDIR_VA "/commands";
 }
 
+void hostd_server_set_limits(struct hostd_server *s)
+{
+	places_set_max(s->places, PLACE_CALL, s->h->conf.guest_calls);
+	places_set_max(s->places, PLACE_STREAM, s->h->conf.guest_streams);
+}
+
 void hostd_server_set_commands(struct hostd_server *s)
 {
 	if (host_commands_set(s->context.commands, command_dirs(s->h)) < 0)
@@ -382,8 +388,13 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 			    sizeof(s->context.hostname));
 	s->registry = codec_registry_new(families, s->context.nfamilies, guard,
 					 audit_call);
-	if (s->registry)
+	if (s->registry) {
 		codec_set_allowed(s->registry, row_allowed);
+		/* Guests' calls are counted for each of them, and each guest that keeps
+		 * keys has one that waits. */
+		codec_set_limits(s->registry, LOCAL_CONNECTIONS_MAX + GUEST_CONNECTIONS_MAX,
+				 VA_CLIENT_CALLS_MAX, NULL);
+	}
 	s->outcomes = outcomes_new();
 	s->places = places_new();
 	if (s->registry && s->outcomes && s->places && s->context.commands &&
@@ -391,8 +402,10 @@ struct hostd_server *hostd_server_new(struct hostd *h)
 		s->local = make_http(s, LOCAL_CONNECTIONS_MAX);
 	if (s->local)
 		s->guests = make_http(s, GUEST_CONNECTIONS_MAX);
-	if (s->guests)
+	if (s->guests) {
+		hostd_server_set_limits(s);
 		return s;
+	}
 	hostd_server_free(s);
 	errno = ENOMEM;
 	return NULL;

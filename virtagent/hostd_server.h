@@ -19,6 +19,8 @@ struct hostd_server *hostd_server_new(struct hostd *h);
  * or be out of loop_run() for good. */
 void hostd_server_free(struct hostd_server *s);
 
+/* Takes what a guest may have at once from h->conf. */
+void hostd_server_set_limits(struct hostd_server *s);
 /* Reads the directories of commands from h->conf again. */
 void hostd_server_set_commands(struct hostd_server *s);
 /* Takes over what guests may call, at start and after a reload. */

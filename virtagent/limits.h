@@ -43,6 +43,13 @@
 /* Calls at once beside those of class info: each may hold a result of
  * VA_XML_MAX and a thread. */
 #define VA_CALLS_MAX 64u
+/* Of those, calls of one client (a process at the calling side): a client that is
+ * stuck or runs wild leaves some to the others. */
+#define VA_CLIENT_CALLS_MAX 48u
+/* The most that a configuration may set for calls, and for streams: threads, and the
+ * 256 streams of a channel. */
+#define VA_CONF_CALLS_MAX 1000u
+#define VA_CONF_STREAMS_MAX 200u
 /* Calls of one guest at once on its host, where guests share va-hostd: a program
  * in a guest needs one, a script that waits for keys another. */
 #define VA_GUEST_CALLS_MAX 8u

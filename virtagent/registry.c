@@ -11,7 +11,9 @@
 #include "config.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,8 +28,15 @@ struct codec_registry {
 	int (*guard)(struct va_call *call);
 	void (*after)(struct va_call *call, int error, uint64_t ns);
 	bool (*allowed)(const struct va_call *call, const struct va_method *m);
-	unsigned calls_max;
+	atomic_uint calls_max, client_calls_max;
+	const char *conf;  /* the file that sets those, for messages; or NULL */
 	atomic_uint calls; /* running now, beside class info */
+	pthread_mutex_t lock;
+	struct client_calls {
+		pid_t pid;
+		bool remote;
+		unsigned count; /* 0 = a free place */
+	} clients[VA_HTTP_CONNECTIONS_MAX];
 };
 
 static int by_name(const void *a, const void *b)
@@ -63,6 +72,8 @@ codec_registry_new(const struct va_family *families, size_t nfamilies,
 	r->guard = guard;
 	r->after = after;
 	r->calls_max = VA_CALLS_MAX;
+	r->client_calls_max = VA_CLIENT_CALLS_MAX;
+	pthread_mutex_init(&r->lock, NULL);
 	for (size_t f = 0; f <= nfamilies; f++) {
 		const struct va_family *family =
 			f < nfamilies ? &families[f] : &va_system_family;
@@ -91,13 +102,17 @@ void codec_registry_free(struct codec_registry *r)
 {
 	if (!r)
 		return;
+	pthread_mutex_destroy(&r->lock);
 	free(r->rows);
 	free(r);
 }
 
-void codec_set_calls_max(struct codec_registry *r, unsigned max)
+void codec_set_limits(struct codec_registry *r, unsigned calls, unsigned client_calls,
+		      const char *conf)
 {
-	r->calls_max = max;
+	r->calls_max = calls;
+	r->client_calls_max = client_calls;
+	r->conf = conf;
 }
 
 void codec_set_allowed(struct codec_registry *r,
@@ -143,6 +158,86 @@ const struct va_method *codec_find(const struct codec_registry *r,
 	return NULL;
 }
 
+/* The caller's place, or a free one, or NULL; the lock is held.  A host counts its
+ * guests' calls itself. */
+static struct client_calls *find_client(struct codec_registry *r,
+					const struct va_caller *caller)
+{
+	struct client_calls *place = NULL;
+	pid_t pid = caller ? caller->cred.pid : -1;
+	bool remote = caller && caller->remote;
+
+	if (caller && caller->guest)
+		return NULL;
+	for (size_t i = 0; i < VA_HTTP_CONNECTIONS_MAX; i++) {
+		struct client_calls *c = &r->clients[i];
+
+		if (c->count && c->pid == pid && c->remote == remote)
+			return c;
+		if (!c->count && !place)
+			place = c;
+	}
+	if (place)
+		*place = (struct client_calls){ .pid = pid, .remote = remote };
+	return place;
+}
+
+static bool client_begins(struct codec_registry *r, const struct va_caller *caller)
+{
+	struct client_calls *c;
+	bool ok;
+
+	pthread_mutex_lock(&r->lock);
+	c = find_client(r, caller);
+	ok = !c || c->count < r->client_calls_max;
+	if (c && ok)
+		c->count++;
+	pthread_mutex_unlock(&r->lock);
+	return ok;
+}
+
+static void client_ends(struct codec_registry *r, const struct va_caller *caller)
+{
+	struct client_calls *c;
+
+	pthread_mutex_lock(&r->lock);
+	c = find_client(r, caller);
+	if (c && c->count)
+		c->count--;
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* " (KEY in FILE)", where the limit is configured. */
+static const char *conf_of(const struct codec_registry *r, const char *key, char *ret,
+			   size_t size)
+{
+	if (r->conf)
+		snprintf(ret, size, " (%s in %s)", key, r->conf);
+	return ret;
+}
+
+/* The limits of calls at once: 0 or -EBUSY. */
+static int count_call(struct codec_registry *r, struct va_call *call,
+		      struct codec_entry *entry)
+{
+	unsigned max = r->calls_max;
+	char where[64] = "";
+
+	entry->counted = true;
+	if (atomic_fetch_add(&r->calls, 1) >= max)
+		return va_fault(call, VA_FAULT_BUSY, EBUSY,
+				"%s: %u calls are running, the limit%s", call->method->name,
+				max, conf_of(r, "calls", where, sizeof(where)));
+	max = r->client_calls_max;
+	entry->client = client_begins(r, call->caller);
+	if (entry->client)
+		return 0;
+	return va_fault(call, VA_FAULT_BUSY, EBUSY,
+			"%s: this client has %u calls running, the limit of one%s",
+			call->method->name, max,
+			conf_of(r, "client-calls", where, sizeof(where)));
+}
+
 int codec_enter(struct codec_registry *r, const char *method,
 		struct va_call *call, struct codec_entry *entry)
 {
@@ -159,13 +254,8 @@ int codec_enter(struct codec_registry *r, const char *method,
 				log_escape(shown, sizeof(shown), method,
 					   strlen(method)));
 	error = va_check_args(call);
-	if (error == 0 && call->method->cls != VA_CLASS_INFO) {
-		entry->counted = true;
-		if (atomic_fetch_add(&r->calls, 1) >= r->calls_max)
-			error = va_fault(call, VA_FAULT_BUSY, EBUSY,
-					 "%s: %u calls are running, the limit",
-					 call->method->name, r->calls_max);
-	}
+	if (error == 0 && call->method->cls != VA_CLASS_INFO)
+		error = count_call(r, call, entry);
 	if (error == 0 && r->guard)
 		error = r->guard(call);
 	if (error < 0)
@@ -179,6 +269,8 @@ void codec_leave(struct va_call *call, int error, const struct codec_entry *entr
 
 	if (entry->counted)
 		atomic_fetch_sub(&r->calls, 1);
+	if (entry->client)
+		client_ends(r, call->caller);
 	if (error < 0)
 		va_fault_complete(&call->fault, -error);
 	if (r->after)

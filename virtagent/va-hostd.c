@@ -269,6 +269,7 @@ static void on_hup(int signo, void *arg)
 	dir = hooks_dir(&d->h.conf);
 	if (dir)
 		hooks_set(d->hooks, dir, d->h.conf.hook_timeout_ns);
+	hostd_server_set_limits(d->h.server);
 	hostd_server_set_commands(d->h.server);
 	hostd_server_set_policies(d->h.server, take_ptr(d->h.conf.policies));
 	events_set_limits(d->h.events, d->h.conf.event_age_ns,

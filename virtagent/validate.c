@@ -197,6 +197,11 @@ static void check_text(struct validator *v, const struct el_row *row)
 		memcpy(v->facts->method, v->text, v->text_len + 1);
 }
 
+static void refuse_base64(struct validator *v)
+{
+	refuse(v, -EMSGSIZE, "base64 of more than %u bytes", VA_BYTES_MAX);
+}
+
 static void on_end(void *ctx, const xmlChar *name, const xmlChar *prefix,
 		   const xmlChar *uri)
 {
@@ -217,6 +222,9 @@ static void on_end(void *ctx, const xmlChar *name, const xmlChar *prefix,
 	else if (row->text == TEXT_BASE64 &&
 		 (v->base64_chars % 4 || v->base64_pads > 2))
 		refuse(v, -EBADMSG, "base64 is cut short");
+	else if (row->text == TEXT_BASE64 &&
+		 v->base64_chars / 4 * 3 - v->base64_pads > VA_BYTES_MAX)
+		refuse_base64(v);
 }
 
 /* --- text ---------------------------------------------------------------- */
@@ -244,8 +252,7 @@ static void base64_text(struct validator *v, const char *s, size_t n)
 		v->base64_pads += c == 2;
 	}
 	if (v->base64_chars / 4 * 3 > VA_BYTES_MAX + 2)
-		refuse(v, -EMSGSIZE, "base64 of more than %u bytes",
-		       VA_BYTES_MAX);
+		refuse_base64(v); /* whatever pads may follow */
 }
 
 /* Characters beyond U+FFFF: xmlrpc-c's strings end there. */

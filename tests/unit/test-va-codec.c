@@ -577,12 +577,16 @@ TEST(calls_at_once_are_limited)
 	CLEANUP_VALUE struct va_value *ret = NULL;
 	struct va_fault f;
 
-	codec_set_calls_max(r, 0);
+	codec_set_limits(r, 0, 48, NULL);
 	CHECK_INT(call(r, "t.nothing", NULL, &ret, &f), -EREMOTEIO);
 	CHECK_INT(f.code, VA_FAULT_BUSY);
 	CHECK_STR(f.text, "t.nothing: 0 calls are running, the limit");
 	echoes(r, va_int(1), "1"); /* info is always answered */
-	codec_set_calls_max(r, 1);
+	codec_set_limits(r, 64, 0, "x.conf");
+	CHECK_INT(call(r, "t.nothing", NULL, &ret, &f), -EREMOTEIO);
+	CHECK_STR(f.text, "t.nothing: this client has 0 calls running, the limit of one "
+			  "(client-calls in x.conf)");
+	codec_set_limits(r, 1, 1, NULL);
 	for (int i = 0; i < 3; i++) {
 		CHECK_INT(call(r, "t.nothing", NULL, &ret, &f), 0);
 		va_value_free(ret);
