@@ -7,7 +7,7 @@
 # SPDX-License-Identifier: MIT
 import time
 
-from vatest import need_all
+from vatest import Timeout, need_all
 from vatest.faults import Rig
 from vatest.load import RUNTIME
 
@@ -15,12 +15,26 @@ need_all("qemu-img")
 rig = Rig(reboot=True, savevm=True)
 
 
+def load(tag):
+    rig.guest.qmp.hmp("loadvm " + tag)
+    rig.guest.reconnect()
+    try:
+        rig.guest.sh("true", 8)
+    except (Timeout, EOFError):
+        # Not the agent's port but the tests' own on the same device: QEMU's device is
+        # broken (virtproxy.8, BUGS), which only a reset of the guest ends.  It counts.
+        print("# the virtio-serial device is broken after loadvm; the guest is reset")
+        rig.res.lines["virtio"]["other"] += 1
+        rig.guest.qmp("system_reset")
+        rig.guest.wait_boot()
+
+
 @rig.row("savevm and loadvm under load", "loaded 50, 500 or 1500 ms after it was saved",
          rewinds=True)
 def _(_links, n):
     rig.guest.qmp.hmp("savevm busy")
     time.sleep((0.05, 0.5, 1.5)[n % 3])
-    rig.guest.qmp.hmp("loadvm busy")
+    load("busy")
 
 
 @rig.row("savevm and loadvm, numbers overlap (F15)",
@@ -35,14 +49,14 @@ def _(links, n):
     time.sleep(1)
     rig.guest.qmp.hmp("savevm busy")
     time.sleep((0.02, 0.08, 0.2)[n % 3])
-    rig.guest.qmp.hmp("loadvm busy")
+    load("busy")
 
 
 @rig.row("savevm and loadvm, idle", "loaded 500 ms after it was saved", rewinds=True, load=False)
 def _(_links, _n):
     rig.guest.qmp.hmp("savevm busy")
     time.sleep(0.5)
-    rig.guest.qmp.hmp("loadvm busy")
+    load("busy")
 
 
 @rig.row("loadvm to before the agent ran (F17)",
@@ -53,7 +67,7 @@ def _(links, _n):
     rig.guest.sh("mv /usr/sbin/off /usr/sbin/va-agent")
     for link in links.values():
         link.proxy.wait_agent(30)
-    rig.guest.qmp.hmp("loadvm before")
+    load("before")
     time.sleep(1)
     rig.guest.sh("mv /usr/sbin/off /usr/sbin/va-agent")
 

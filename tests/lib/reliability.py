@@ -40,7 +40,9 @@ the guest.
 * **duplicated**: calls executed twice, or executed although reported as never sent
 * **hung**: no service within 10 s of the fault's end; parts of the load that did not go
   on; calls that ended neither in an answer nor in a named error by their deadline
-* **other**: descriptors, threads or memory that did not go back; injections that failed
+* **other**: descriptors, threads or memory that did not go back; injections that failed;
+  virtio-serial devices that QEMU broke by a loadvm (`virtproxy(8)`, BUGS: a port waited
+  for its chardev at savevm), after which the guest was reset
 * **recovery**: seconds from the fault's end to the next answer to a call.  Of a guest that
   boots, the end is when its userspace runs.
 

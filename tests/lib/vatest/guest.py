@@ -276,6 +276,12 @@ class Guest:
         self.control = wait_for_socket(self.path("control.sock"), 20, self.check_alive)
         self.lines = Lines(self.control)
 
+    def reconnect(self):
+        """After a loadvm: sh()'s port, which has no link to mend it, may have lost a
+        wake-up for good; closing and opening the host's end wakes it."""
+        self.control.close()
+        self._connect_control()
+
     def check_alive(self):
         if not self.qemu.running():
             raise GuestError("QEMU of %s ended with status %d\n%s\n%s" % (
