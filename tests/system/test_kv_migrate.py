@@ -218,14 +218,14 @@ def _():
     strict = Host("delta", "[policy]\nblock = class:write\n")
     strict.hostd.start()
     had = alpha.key("guest.state")
-    move(fresh, "five", True, IDLE).close()
+    move(fresh, "five", True, LOADED).close()
     wait_until(lambda: fresh.has("guest.state"), 20, "guest.state", 0.1)
     assert fresh.key("guest.state") == had, (fresh.key("guest.state"), had)
     # user.* keys are the admin's: they come by export and import only.
     assert not fresh.has("user.a")
     wait_until(lambda: guest.sh("[ -e /run/virtagent/kv/user.a ] || echo no"), 20, "user.a to go",
                0.1)
-    move(strict, "six", True, IDLE).close()
+    move(strict, "six", True, LOADED).close()
     strict.client("kv", "set", "vm", "--sync", "user.a=strict")
     assert not strict.has("guest.state")
     assert guest.sh("cat /run/virtagent/kv/guest.state") == "moved"
@@ -257,7 +257,7 @@ def _():
     with open(os.path.join(host.hostd.conf_dir, "hostd.conf"), "a", encoding="utf-8") as f:
         f.write("[guest twin]\nchannel = unix-connect:%s:-\nqmp = %s\n" % (chan, mon))
     host.hostd.start()
-    move(host, "seven", True, IDLE).close()
+    move(host, "seven", True, LOADED).close()
     guest.sh("va-client kv set --sync guest.secret=mine")
     host.client("kv", "set", "twin", "user.own=twin")
     host.client("kv", "set", "vm", "--sync", "user.own=vm")
@@ -294,7 +294,7 @@ def _():
         text = "".join(x for x in f if not x.startswith("qmp"))
     host.hostd.write_conf(text)
     host.hostd.start()
-    move(host, "eight", True, IDLE).close()
+    move(host, "eight", True, LOADED).close()
     wait_until(lambda: host.has("guest.secret"), 20, "guest.secret", 0.1)
     host.client("kv", "set", "vm", "--sync", "user.a=stays")
     guest.close()
