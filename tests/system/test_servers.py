@@ -257,6 +257,68 @@ def _(g):
     guest.sh("rm /tmp/in")
 
 
+# --- each verb ----------------------------------------------------------------------------
+
+@each("the verbs that a user of incus, virsh or scp tries first")
+def _(g):
+    there, here = "%s:/tmp/%s" % (g, g), os.path.join(tmpdir(), "v-" + g)
+    va("mkdir", there)
+    with open(here, "w", encoding="utf-8") as f:
+        f.write("carried\n")
+    va("cp", here, there + "/a")
+    va("put", here, there + "/b")
+    assert va("ls", there).split() == ["a", "b"]
+    assert "carried" in va("cat", there + "/a")
+    assert "8" in va("stat", there + "/a") and "file" in va("stat", there + "/a")
+    va("get", there + "/b", here + "2")
+    with open(here + "2", encoding="utf-8") as f:
+        assert f.read() == "carried\n"
+    va("rm", "-r", there)
+    va("stat", there, code=1)
+    assert "kthreadd" in va("ps", g) and "init" in va("ps", g)
+    assert "/tmp" in va("df", g) and "127.0.0.1/8" in va("ip", g)
+    assert guest.sh("uname -r").strip() in va("exec", g, "uname", "-r")
+    job = va("exec", "-d", g, "sleep", "1010").strip()
+    assert "sleep" in va("jobs", g)
+    va("kill", g, job)
+    assert "guest.connect" in va("methods", g) and "session" in va("info", g)
+    assert "time=" in va("ping", g)
+    va("wait", g)
+    va("kv", "set", g, "user.color=blue")
+    assert va("kv", "get", g, "user.color") == "blue"
+    assert "agent-up" in va("events", "--since", "0", "--guest", g)
+    r = run(["script", "-qec", "%s shell %s" % (program("va-client"), g), "/dev/null"],
+            input="echo $((6 * 7)); exit 3\n", env=dict(hostd.env, VA_GUEST=""), seconds=60)
+    assert "42" in r.stdout and r.returncode == 3, r
+
+
+@each("facts of the machine are its own")
+def _(g):
+    x = hostd.guest_rpc(g, 60).guest
+    assert x.osinfo()["kernel_release"] == guest.sh("uname -r").strip()
+    assert x.hostname() == guest.sh("hostname").strip()
+    assert x.uptime()["boot_id"] == guest.sh("cat /proc/sys/kernel/random/boot_id").strip()
+    assert x.memory()["total"] == \
+        int(guest.sh("awk '/^MemTotal/{print $2}' /proc/meminfo")) * 1024
+    assert [p for p in x.processes()["processes"] if p["pid"] == 1]
+    assert "lo" in [i["name"] for i in x.interfaces()]
+    assert [m for m in x.filesystems() if m["mountpoint"] == "/proc"]
+    assert x.load()["cpus"] == 1 and isinstance(x.disks(), list)
+
+
+@each("the audit line: who, by which stream, a digest, never the arguments, escaped")
+def _(g):
+    secret = "secret-%s\x1b[31m\nforged: line" % g
+    va("exec", g, "--", "true", secret)
+    va("stat", "%s:/tmp/%s" % (g, secret), code=1)
+    wait_until(lambda: "call guest.stat" in guest.console(), 20, "the audit line")
+    lines = [x for x in guest.console().splitlines() if "call guest.exec.start: host" in x]
+    assert any("uid=%d" % os.getuid() in x and " pid=" in x and " stream=" in x and " args=" in x
+               and x.rstrip().endswith(": ok") for x in lines), lines[-3:]
+    assert secret not in guest.console() and "\nforged" not in guest.console()
+    assert not [x for x in lines if "secret" in x], lines
+
+
 # --- nobody delays the others -----------------------------------------------------------
 
 @suite.case("a slow method, a stuck client and a flooding guest delay nobody's ping")

@@ -113,12 +113,14 @@ int exec_add_query(struct buf *b, const char *key, const char *value)
 
 static int add_terminal(struct buf *b)
 {
-	struct winsize size = { .ws_row = 24, .ws_col = 80 };
+	struct winsize size;
 	const char *term = getenv("TERM");
 	char number[16];
 	int r;
 
-	ioctl(STDIN_FILENO, TIOCGWINSZ, &size);
+	/* A terminal may not know its size. */
+	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0 || !size.ws_row || !size.ws_col)
+		size = (struct winsize){ .ws_row = 24, .ws_col = 80 };
 	r = exec_add_query(b, "tty", "1");
 	snprintf(number, sizeof(number), "%u", size.ws_row);
 	r |= exec_add_query(b, "rows", number);
