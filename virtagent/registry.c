@@ -35,8 +35,9 @@ struct codec_registry {
 	struct client_calls {
 		pid_t pid;
 		bool remote;
-		unsigned count; /* 0 = a free place */
-	} clients[VA_HTTP_CONNECTIONS_MAX];
+		unsigned count;
+	} clients[VA_HTTP_CONNECTIONS_MAX]; /* those with calls running, side by side */
+	size_t nclients;
 };
 
 static int by_name(const void *a, const void *b)
@@ -158,28 +159,24 @@ const struct va_method *codec_find(const struct codec_registry *r,
 	return NULL;
 }
 
-/* The caller's place, or a free one, or NULL; the lock is held.  A host counts its
- * guests' calls itself. */
+/* A host counts its guests' calls itself. */
+static bool counts_here(const struct va_caller *caller)
+{
+	return !caller || !caller->guest;
+}
+
+/* The caller's place, or NULL; the lock is held. */
 static struct client_calls *find_client(struct codec_registry *r,
 					const struct va_caller *caller)
 {
-	struct client_calls *place = NULL;
 	pid_t pid = caller ? caller->cred.pid : -1;
 	bool remote = caller && caller->remote;
 
-	if (caller && caller->guest)
-		return NULL;
-	for (size_t i = 0; i < VA_HTTP_CONNECTIONS_MAX; i++) {
-		struct client_calls *c = &r->clients[i];
-
-		if (c->count && c->pid == pid && c->remote == remote)
-			return c;
-		if (!c->count && !place)
-			place = c;
+	for (size_t i = 0; i < r->nclients; i++) {
+		if (r->clients[i].pid == pid && r->clients[i].remote == remote)
+			return &r->clients[i];
 	}
-	if (place)
-		*place = (struct client_calls){ .pid = pid, .remote = remote };
-	return place;
+	return NULL;
 }
 
 static bool client_begins(struct codec_registry *r, const struct va_caller *caller)
@@ -187,8 +184,16 @@ static bool client_begins(struct codec_registry *r, const struct va_caller *call
 	struct client_calls *c;
 	bool ok;
 
+	if (!counts_here(caller))
+		return true;
 	pthread_mutex_lock(&r->lock);
 	c = find_client(r, caller);
+	/* (There are no more places than connections; one beyond goes uncounted.) */
+	if (!c && r->nclients < VA_HTTP_CONNECTIONS_MAX) {
+		c = &r->clients[r->nclients++];
+		*c = (struct client_calls){ .pid = caller ? caller->cred.pid : -1,
+					    .remote = caller && caller->remote };
+	}
 	ok = !c || c->count < r->client_calls_max;
 	if (c && ok)
 		c->count++;
@@ -200,10 +205,12 @@ static void client_ends(struct codec_registry *r, const struct va_caller *caller
 {
 	struct client_calls *c;
 
+	if (!counts_here(caller))
+		return;
 	pthread_mutex_lock(&r->lock);
 	c = find_client(r, caller);
-	if (c && c->count)
-		c->count--;
+	if (c && --c->count == 0)
+		*c = r->clients[--r->nclients];
 	pthread_mutex_unlock(&r->lock);
 }
 
