@@ -261,7 +261,7 @@ static bool look(struct discover *d)
 {
 	const struct hostd_conf *c = &d->h->conf;
 	struct hostd *h = d->h;
-	struct finds now = { NULL }, old = { h->found, NULL, h->nfound };
+	struct finds now = { .n = 0 }, old = { h->found, NULL, h->nfound };
 	bool changed = false;
 
 	watch_all(d);

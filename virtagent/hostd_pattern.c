@@ -63,7 +63,7 @@ static bool match_here(const char *p, const char *s, struct match *m)
 int pattern_match(const char *pattern, const char *path, char *name, size_t size,
 		   uint64_t *id)
 {
-	struct match m = { NULL };
+	struct match m = { .name = NULL };
 	char digits[24];
 
 	*id = 0;

@@ -409,9 +409,10 @@ static bool move(struct end *from, struct end *to, uint64_t now)
 
 static void pump(struct end e[2], uint64_t *now)
 {
-	bool moved = move(&e[0], &e[1], *now) | move(&e[1], &e[0], *now);
+	bool there = move(&e[0], &e[1], *now);
+	bool back = move(&e[1], &e[0], *now);
 
-	if (!moved)
+	if (!there && !back)
 		*now += 5 * MSEC;
 	for (int i = 0; i < 2; i++)
 		vp_mux_tick(e[i].mux, *now);
