@@ -37,6 +37,15 @@ def down(last, seconds=60):
     return hostd.wait_event("agent-down", last, seconds)["data"]
 
 
+def booted_again(last):
+    """The boot that follows the agent-down after last is through with its jobs."""
+    gone = hostd.wait_event("agent-down", last, 60)["seq"]
+    guest.wait_boot()
+    hostd.wait_event("booted", gone, 90)
+    hostd.wait_event("agent-up", gone, 90)
+    guest.sh("systemctl is-system-running --wait >/dev/null 2>&1 || true", 90)
+
+
 @suite.case("udev finds the port, systemd starts the agent's unit, the host hears of it")
 def _():
     hostd.wait_event("agent-up", seconds=90)
@@ -106,8 +115,7 @@ def _():
     data = down(last)
     assert data["reason"] == "shutdown" and data["detail"] == "reboot, by systemd", data
     assert "kernel of today" in guest.console(), guest.console()[-2000:]
-    guest.wait_boot()
-    hostd.wait_event("booted", last, 90)
+    booted_again(last)
 
 
 @suite.case("systemctl reboot in the guest is told before the machine goes")
@@ -118,8 +126,7 @@ def _():
     want = {"mode": "reboot", "by": "init", "init": "systemd", "target": "reboot.target"}
     assert {k: e["data"].get(k) for k in want} == want, e
     assert down(last)["reason"] == "shutdown"
-    guest.wait_boot()
-    hostd.wait_event("agent-up", last, 90)
+    booted_again(last)
 
 
 @suite.case("shutdown -H in the guest: its message is in the event, the CPU halts")
@@ -131,8 +138,7 @@ def _():
     assert {k: e["data"].get(k) for k in want} == want, e
     guest.wait_console("System halted", 60)
     guest.qmp("system_reset")
-    guest.wait_boot()
-    hostd.wait_event("agent-up", e["seq"], 90)
+    booted_again(last)
 
 
 @suite.case("shutdown --wait: acknowledged, done, the machine is off")
