@@ -37,8 +37,9 @@ def sleeps_and_wakes(last, by):
     # It sleeps for a while: that is what the guest's clocks show.
     began = guest.qmp("query-status")
     assert began["status"] == "suspended"
-    wait_until(lambda: [e for e in hostd.events(last) if e["event"] == "guest-silent"], 30,
-               "the host to miss it", 0.2)
+    wait_until(lambda: {e["guest"] for e in hostd.events(last)
+                        if e["event"] == "guest-silent"} == set(KINDS), 30,
+               "the host to miss it on both channels", 0.2)
     guest.qmp("system_wakeup")
     for kind in KINDS:
         e = hostd.wait_event("resumed", last, 60, kind)
