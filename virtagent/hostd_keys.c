@@ -3,11 +3,11 @@
  *
  * When a guest's agent answers for the first time in a session it is asked
  * which store's keys it has, up to which revision (guest.kv.state), and gets
- * what changed since (guest.kv.push): everything, when it has another store's,
- * as it does after a live migration, or when it is a clone of another machine.  The reply to a push is the
- * acknowledgement.  The host's own keys come first (keys_read.c).  Later changes
- * follow at once, one push at a time.  A failure
- * is tried again with a growing pause for as long as the session lasts.
+ * what changed since (guest.kv.push): everything, when it has another store's, as
+ * it does after a live migration, or when it is a clone of another machine.  The
+ * reply to a push is the acknowledgement.  The host's own keys come first
+ * (keys_read.c).  Later changes follow at once, one push at a time.  A failure is
+ * tried again with a growing pause for as long as the session lasts.
  *
  * SPDX-License-Identifier: MIT
  */

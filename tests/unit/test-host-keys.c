@@ -437,6 +437,29 @@ TEST(another_machine_of_that_name_has_none_of_the_guests_keys)
 	end(&f);
 }
 
+/* QEMU tells the uuid later than the guest shows its keys. */
+TEST(keys_of_another_machine_go_when_it_is_known_which_one_this_is)
+{
+	struct fixture f;
+	struct key_change c = change("guest.a", "1");
+	struct keys_result r;
+	struct keys_set s = { .guest = "g", .who = KEYS_GUEST, .changes = &c,
+			      .n = 1, .if_revision = -1, .vm = "uuid-1" };
+
+	begin(&f);
+	CHECK_INT(keys_set(f.keys, &s, CLOCK_NEVER, &r), 0);
+	CHECK(revision_of(&f, "guest.a") != 0);
+	CHECK_INT(keys_set_vm(f.keys, "g", "uuid-2"), 0);
+	CHECK_INT(revision_of(&f, "guest.a"), 0);
+	/* Under way while that became known. */
+	CHECK_INT(keys_set(f.keys, &s, CLOCK_NEVER, &r), -EACCES);
+	CHECK(strstr(r.text, "uuid-1") && strstr(r.text, "uuid-2"));
+	s.vm = "uuid-2";
+	CHECK_INT(keys_set(f.keys, &s, CLOCK_NEVER, &r), 0);
+	CHECK(revision_of(&f, "guest.a") != 0);
+	end(&f);
+}
+
 TEST(a_key_of_another_host_keeps_its_revision)
 {
 	struct fixture f;
@@ -501,5 +524,6 @@ UNIT_MAIN(CASE(empty_is_not_absent_and_all_or_none),
 	  CASE(secrets_are_not_for_other_users_of_the_host),
 	  CASE(host_keys_that_nothing_gives_go),
 	  CASE(another_machine_of_that_name_has_none_of_the_guests_keys),
+	  CASE(keys_of_another_machine_go_when_it_is_known_which_one_this_is),
 	  CASE(a_key_of_another_host_keeps_its_revision),
 	  CASE(everything_begins_with_what_the_host_says_of_itself))

@@ -172,15 +172,16 @@ static int tell_change(const struct whose *w, const struct keys_result *r,
 	return err;
 }
 
-/* A guest says which machine its keys are of. */
+/* A guest says which machine its keys are of; that goes into *ret. */
 static int check_vm(struct va_call *call, const struct va_value *options,
-		    const char *guest)
+		    const char *guest, const char **ret)
 {
 	const struct host_context *h = host_context(call);
 	const char *vm = "";
 	char known[40];
 
 	va_get_string(va_member(options, "vm"), &vm);
+	*ret = vm;
 	keys_vm(h->keys, guest, known);
 	if (!*vm || !known[0] || strcmp(vm, known) == 0)
 		return 0;
@@ -225,7 +226,7 @@ static int change(struct va_call *call, bool with_flags, struct va_value **ret)
 	if (err < 0)
 		return err;
 	if (set.who == KEYS_GUEST) {
-		err = check_vm(call, options, w.guest);
+		err = check_vm(call, options, w.guest, &set.vm);
 		take_revisions(options, changes, set.n);
 	}
 	if (err < 0)

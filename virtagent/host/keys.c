@@ -204,6 +204,30 @@ int keys_trim_removed(struct keys *k, const char *guest,
 	return store_keys_forget(k->store, guest, st->revision);
 }
 
+/*
+ * A guest that comes with keys says which machine they are of.  While the host does
+ * not know which one this is (QEMU may answer later than the guest), that is noted:
+ * keys_set_vm() then drops what is another's.
+ */
+static int take_claim(struct keys_set_job *j)
+{
+	const char *vm = j->set->vm;
+	char known[40];
+
+	if (!vm || !*vm || strlen(vm) >= sizeof(j->state.vm))
+		return 0;
+	if (!j->state.vm[0])
+		snprintf(j->state.vm, sizeof(j->state.vm), "%s", vm);
+	/* It was known by the time the store came to this? */
+	keys_vm(j->k, j->set->guest, known);
+	if (!known[0] || strcmp(known, vm) == 0)
+		return 0;
+	snprintf(j->result->text, sizeof(j->result->text),
+		 "keys of the virtual machine %.40s; this one is %s", vm, known);
+	j->result->code = VA_FAULT_REFUSED;
+	return -EACCES;
+}
+
 static int change_all(struct keys_set_job *j)
 {
 	const struct keys_set *set = j->set;
@@ -213,6 +237,8 @@ static int change_all(struct keys_set_job *j)
 	size_t given = 0;
 	int err = store_keys_state(s, set->guest, &j->state);
 
+	if (err == 0)
+		err = take_claim(j);
 	if (err == 0)
 		err = store_keys_usage(s, set->guest, KEY_COST, &j->usage);
 	first = next = j->state.revision + 1;

@@ -50,6 +50,7 @@ struct keys_set {
 	enum keys_who who;
 	const struct key_change *changes;
 	size_t n;
+	const char *vm;	     /* of the guest: the machine it says the keys are of; or NULL */
 	int64_t if_revision; /* -1 = whatever it is; 0 = the key is not there */
 	bool set_flags;	     /* give flags to the keys; else they keep theirs */
 	unsigned flags;
