@@ -79,6 +79,14 @@ static int parse_pair(struct http_target *t, const char *s, size_t n, char **to)
 	return r;
 }
 
+void http_target_done(struct http_target *t)
+{
+	free(t->mem);
+	t->mem = NULL;
+	t->path = "";
+	t->npairs = 0;
+}
+
 int http_target_parse(struct http_target *t, const char *uri)
 {
 	const char *path = uri, *query, *slash;
@@ -110,16 +118,8 @@ int http_target_parse(struct http_target *t, const char *uri)
 		query += n;
 	}
 	if (r < 0)
-		t->path = "";
+		http_target_done(t);
 	return r;
-}
-
-void http_target_done(struct http_target *t)
-{
-	free(t->mem);
-	t->mem = NULL;
-	t->path = "";
-	t->npairs = 0;
 }
 
 /* --- routes -------------------------------------------------------------- */

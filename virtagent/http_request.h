@@ -24,7 +24,8 @@ struct http_target {
 /*
  * Takes a request target apart: "/path?key=value&key2", also with
  * "http://host" in front.  '%' escapes are decoded, '+' is a plus.  -EBADMSG for
- * a bad escape, a NUL byte, or no path; -EMSGSIZE for too many parameters.
+ * a bad escape, a NUL byte, or no path; -EMSGSIZE for too many parameters; t is
+ * empty then.
  */
 int http_target_parse(struct http_target *t, const char *uri);
 void http_target_done(struct http_target *t);

@@ -29,18 +29,8 @@
 #include "virtagent/validate.h"
 #include "virtproxy/mux.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||     \
-	__has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
 /* --- the allocator -------------------------------------------------------- */
 
-#ifndef SANITIZED
 extern void *__libc_malloc(size_t n);
 extern void *__libc_calloc(size_t n, size_t size);
 extern void *__libc_realloc(void *p, size_t n);
@@ -139,12 +129,6 @@ static void each_in_turn(int (*scenario)(void), long lost)
 	CHECK_INT(scenario(), 0);
 	fprintf(stderr, "# %ld allocations, %ld failures told\n", total, failed);
 }
-#else
-static void each_in_turn(int (*scenario)(void), long lost)
-{
-	unit_skip("an allocator that may be replaced (this build has a sanitizer)");
-}
-#endif
 
 /* --- values and documents -------------------------------------------------- */
 
