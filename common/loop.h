@@ -11,9 +11,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/clock.h"
-#include <sys/types.h>
 
 struct loop;
 struct loop_fd;
