@@ -129,6 +129,13 @@ class Forward:
             return c
         return socket.create_connection(("127.0.0.1", self.port), timeout=20 * scale())
 
+    def refuses(self):
+        try:
+            self.connect().close()
+            return False
+        except ConnectionRefusedError:
+            return True
+
     def end(self):
         self.process.signal(signal.SIGINT)
         return self.process.wait(10)
@@ -219,28 +226,14 @@ for name, make in forwards():
             assert c.recv(1) == b"x"
             assert f.end() == 130
             assert c.recv(1) == b""
-
-            def refused():
-                try:
-                    f.connect().close()
-                    return False
-                except ConnectionRefusedError:
-                    return True
-            wait_until(refused, 10, "nobody to listen")
+            wait_until(f.refuses, 10, "nobody to listen")
 
 
 @suite.case("a held listener ends with its client, however that ends")
 def _():
     with Forward("-R", "web", "0", echo_server.name) as f:
         f.process.kill()
-
-        def refused():
-            try:
-                f.connect().close()
-                return False
-            except ConnectionRefusedError:
-                return True
-        wait_until(refused, 10, "the guest to listen no more")
+        wait_until(f.refuses, 10, "the guest to listen no more")
 
 
 @suite.case("unix sockets, at both ends")

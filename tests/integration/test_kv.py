@@ -14,7 +14,7 @@ import xmlrpc.client
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from vatest import Suite, need_all, program, tmpdir, wait_until
+from vatest import Suite, fault, need_all, program, tmpdir, wait_until
 from vatest.hostd import Hostd
 from vatest.proc import Process
 from vatest.rpc import xmlrpc_proxy
@@ -86,14 +86,6 @@ def client(*args, env=hostd.env, data=None, check=None, timeout=60):
     if check is not None:
         assert r.returncode == check, (args, r.returncode, r.stdout[:300], r.stderr[:300])
     return r
-
-
-def fault(fn, *args):
-    try:
-        fn(*args)
-    except xmlrpc.client.Fault as e:
-        return e
-    raise AssertionError("no fault for %r" % (args,))
 
 
 @suite.case("keys are set and read before the guest was ever there")

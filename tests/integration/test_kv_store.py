@@ -18,7 +18,7 @@ import xmlrpc.client
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from vatest import Suite, need_all, program, tmpdir, wait_until
+from vatest import Suite, fault, need_all, program, tmpdir, wait_until
 from vatest.hostd import Hostd
 from vatest.proc import Process, run
 from vatest.rpc import xmlrpc_proxy
@@ -46,14 +46,6 @@ def client(h, *args, check=0):
     r = run([program("va-client"), *args], env=h.env, seconds=30)
     assert check is None or r.returncode == check, (args, r.returncode, r.stderr)
     return r
-
-
-def fault(fn, *args):
-    try:
-        fn(*args)
-    except xmlrpc.client.Fault as e:
-        return e
-    raise AssertionError("no fault for %r" % (args,))
 
 
 hostd = new_hostd()

@@ -12,8 +12,8 @@ import subprocess
 import time
 import xmlrpc.client
 
-from vatest import Guest, Process, Suite, http_request, program, run, sanitized, tmpdir, \
-    wait_until, xmlrpc_proxy
+from vatest import Guest, Process, Suite, fault, http_request, program, run, sanitized, \
+    tmpdir, wait_until, xmlrpc_proxy
 from vatest.host import Proxy
 
 random.seed(20100)
@@ -35,14 +35,6 @@ virtio, serial = proxies["virtio"], proxies["serial"]
 
 def server(proxy=virtio, timeout=60):
     return xmlrpc_proxy(proxy.rpc, timeout)
-
-
-def fault(call, *args):
-    try:
-        value = call(*args)
-    except xmlrpc.client.Fault as f:
-        return f
-    raise AssertionError("no fault but %r" % (value,))
 
 
 def local(name, content=None):

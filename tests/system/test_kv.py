@@ -10,7 +10,7 @@ import random
 import time
 import xmlrpc.client
 
-from vatest import Guest, Suite, program, run, scale, tmpdir, wait_until
+from vatest import Guest, Suite, fault, program, run, scale, tmpdir, wait_until
 from vatest.hostd import Hostd, need_hostd
 
 need_hostd()
@@ -67,14 +67,6 @@ def digest(key, name="vm"):
 
 def hooked():
     return guest.sh("cat /run/hooked 2>/dev/null; true")
-
-
-def fault(fn, *args):
-    try:
-        fn(*args)
-    except xmlrpc.client.Fault as e:
-        return e
-    raise AssertionError("no fault for %r" % (args,))
 
 
 def wait_file(key, value, name="vm", seconds=20):

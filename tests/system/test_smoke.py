@@ -10,8 +10,8 @@ import json
 import time
 import xmlrpc.client
 
-from vatest import Guest, Suite, connect_unix, http_request, need, run, sanitized, scale, \
-    wait_until, xmlrpc_proxy
+from vatest import Guest, Suite, connect_unix, fault, http_request, need, run, sanitized, \
+    scale, wait_until, xmlrpc_proxy
 from vatest.host import Proxy
 
 BIG = hashlib.sha256(b"seed").digest() * 65536 + b"end"          # 2 MiB and a bit
@@ -42,15 +42,6 @@ def alive(proxy=virtio):
     server(proxy).guest.ping()
     took = time.monotonic() - began
     assert took < ANSWER_SECONDS * scale(), "ping took %.1f s" % took
-
-
-def fault(call, *args):
-    """The fault a call ends in."""
-    try:
-        value = call(*args)
-    except xmlrpc.client.Fault as f:
-        return f
-    raise AssertionError("no fault but %r" % (value,))
 
 
 def post(proxy, body, **headers):

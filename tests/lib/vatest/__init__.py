@@ -12,10 +12,11 @@ SPDX-License-Identifier: MIT
 from .env import BUILD, SRC, program, sanitized, scale, tmpdir
 from .guest import Guest, GuestError
 from .proc import Process, run
-from .rpc import http_request, xmlrpc_proxy
+from .rpc import fault, http_request, xmlrpc_proxy
 from .tap import Skip, Suite, need, need_all
 from .wait import Timeout, connect_unix, wait_for_socket, wait_until
 
 __all__ = ["BUILD", "SRC", "program", "sanitized", "scale", "tmpdir", "Guest", "GuestError",
-           "Process", "run", "http_request", "xmlrpc_proxy", "Skip", "Suite", "need", "need_all",
-           "Timeout", "connect_unix", "wait_for_socket", "wait_until"]
+           "Process", "run", "fault", "http_request", "xmlrpc_proxy", "Skip", "Suite", "need",
+           "need_all", "Timeout", "connect_unix", "wait_for_socket",
+           "wait_until"]

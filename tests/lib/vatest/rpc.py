@@ -45,3 +45,12 @@ def http_request(path, method, url, body=None, headers=None, timeout=30):
         return r.status, dict(r.getheaders()), r.read()
     finally:
         c.close()
+
+
+def fault(call, *args):
+    """The fault that a call ends in; any other end is an AssertionError."""
+    try:
+        value = call(*args)
+    except xmlrpc.client.Fault as f:
+        return f
+    raise AssertionError("no fault for %r but %r" % (args, value))
