@@ -20,7 +20,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from vatest import Guest, Process, program, run, tmpdir, wait_until     # noqa: E402
+from vatest import Guest, Process, program, run, tmpdir, wait_listening # noqa: E402
 from vatest import image                                                    # noqa: E402
 from vatest.host import Proxy                                               # noqa: E402
 from vatest import callgrind                                                # noqa: E402
@@ -351,8 +351,8 @@ class Bench:
             hostd = Process([program("va-hostd")], env=dict(
                 env, XDG_RUNTIME_DIR=env["VA_RUNTIME_DIR"]))
             started.append(hostd)
-            wait_until(lambda: os.path.exists(os.path.join(env["VA_RUNTIME_DIR"], "hostd.sock")),
-                       15, "va-hostd's socket")
+            wait_listening(os.path.join(env["VA_RUNTIME_DIR"], "hostd.sock"), 15,
+                           hostd.check_alive)
             self._native_costs(agents, hostd, proxy_pid)
         finally:
             if os.path.exists(big):

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 
-from vatest import tmpdir, wait_until
+from vatest import tmpdir, wait_listening, wait_until
 from vatest.faults import Link, Rig, STOP, usage_of
 from vatest.host import Proxy
 from vatest.hostd import Hostd, need_hostd
@@ -92,8 +92,7 @@ class HostdRig(Rig):
         self.suite.on_failure.append(hostd.tail)
         for k in self.kinds:
             wait_until(lambda k=k: hostd.facts(k)["state"] == "connected", 60, "guest " + k)
-            wait_until(lambda k=k: os.path.exists(os.path.join(hostd.guest_dir(k), "rpc.sock")),
-                       10, "its socket")
+            wait_listening(os.path.join(hostd.guest_dir(k), "rpc.sock"))
 
 
 commands = os.path.join(tmpdir(), "commands")

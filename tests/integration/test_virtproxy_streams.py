@@ -14,7 +14,7 @@ import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from vatest import Process, Suite, need, run, scale, tmpdir, wait_until
+from vatest import Process, Suite, need, run, scale, tmpdir, wait_listening, wait_until
 from vatest.proxy import Pair, Server, echo, free_port, read_all
 
 suite = Suite()
@@ -159,10 +159,10 @@ for kind in ("unix", "pty"):
         @suite.case("a shell answers line by line, opened by the %s over %s" % (opener, kind))
         def _(kind=kind, opener=opener):
             need("socat")
-            with Pair(kind, outs=["sh"], ins={"sh": (path := tmpdir() + "/sh")},
-                      opener=opener) as p:
+            path = os.path.join(tmpdir(), "sh-%s-%s" % (kind, opener))
+            with Pair(kind, outs=["sh"], ins={"sh": path}, opener=opener) as p:
                 shell = Process(["socat", "UNIX-LISTEN:%s" % path, "EXEC:/bin/sh"])
-                wait_until(lambda: os.path.exists(path), 5, "socat's socket")
+                wait_listening(path, 5, shell.check_alive)
                 with p.connect("sh") as s:
                     lines = s.makefile("rb")
                     for i in range(20):

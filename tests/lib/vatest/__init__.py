@@ -14,9 +14,9 @@ from .guest import Guest, GuestError
 from .proc import Process, run
 from .rpc import fault, http_request, xmlrpc_proxy
 from .tap import Skip, Suite, need, need_all
-from .wait import Timeout, connect_unix, wait_for_socket, wait_until
+from .wait import Timeout, connect_unix, wait_for_socket, wait_listening, wait_until
 
 __all__ = ["BUILD", "SRC", "program", "sanitized", "scale", "tmpdir", "Guest", "GuestError",
            "Process", "run", "fault", "http_request", "xmlrpc_proxy", "Skip", "Suite", "need",
-           "need_all", "Timeout", "connect_unix", "wait_for_socket",
+           "need_all", "Timeout", "connect_unix", "wait_for_socket", "wait_listening",
            "wait_until"]

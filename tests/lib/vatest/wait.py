@@ -54,6 +54,26 @@ def wait_for_socket(path, seconds=10, alive=None):
     return wait_until(attempt, seconds, "a listener on %s" % path)
 
 
+def wait_listening(path, seconds=10, alive=None):
+    """Waits until something listens on the unix socket, without connecting: for
+    servers that take one connection only.
+
+    That the file exists is not enough: bind() makes it, listen() comes later, and
+    who connects in between is refused.  alive as above.
+    """
+    def look():
+        if alive:
+            alive()
+        with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as f:
+            for line in f:
+                # Num RefCount Protocol Flags Type St Inode Path; 0x10000: it accepts
+                fields = line.rstrip("\n").split(None, 7)
+                if len(fields) == 8 and fields[7] == path and int(fields[3], 16) & 0x10000:
+                    return True
+        return False
+    wait_until(look, seconds, "a listener on %s" % path)
+
+
 class Lines:
     """Lines from a socket, each waited for with a limit of its own."""
 
