@@ -46,6 +46,26 @@ def run(path, env):
                           capture_output=True, text=True, env=env, timeout=60)
 
 
+def alone_is_alone(tmp, env):
+    """A program that asks for it has none beside it: the other one holds a directory
+    for as long as it runs, and waits for the asking one while it may."""
+    held, seen = os.path.join(tmp, "held"), os.path.join(tmp, "seen")
+    scripts = {"test_beside.py": ("", "mkdir %s; for i in 1 2 3 4 5 6 7 8 9 10; do [ -e %s ] "
+                                  "|| sleep 0.1; done; rmdir %s" % (held, seen, held)),
+               "test_by_itself.py": ("# alone: must not be disturbed\n",
+                                     "touch %s; [ ! -d %s ]" % (seen, held))}
+    for name, (line, script) in scripts.items():
+        with open(os.path.join(tmp, name), "w") as f:
+            f.write("%simport os\nos.execv('/bin/sh', ['sh', '-c', %r])\n" % (
+                line, "echo 1..1; %s && echo ok 1 a" % script))
+    r = subprocess.run([RUN, "--builddir", tmp, "--jobs", "2",
+                        *(os.path.join(tmp, n) for n in scripts)],
+                       capture_output=True, text=True, env=env, timeout=60)
+    if r.returncode:
+        print("# " + "\n# ".join((r.stdout + r.stderr).splitlines()))
+    return r.returncode == 0
+
+
 def alive(pid):
     try:
         with open("/proc/%d/stat" % pid) as f:
@@ -56,7 +76,7 @@ def alive(pid):
 
 def main():
     failed = 0
-    print("1..%d" % (len(CASES) + 2))
+    print("1..%d" % (len(CASES) + 3))
     with tempfile.TemporaryDirectory() as tmp:
         keep = os.path.join(tmp, "pid")
         env = {k: v for k, v in os.environ.items() if k not in ("VA_TEST_TMP", "VA_TIME_SCALE")}
@@ -106,6 +126,10 @@ def main():
         failed += not good
         print("%sok %d - a runner that is ended ends what it started"
               % ("" if good else "not ", len(CASES) + 2))
+        good = alone_is_alone(tmp, env)
+        failed += not good
+        print("%sok %d - a program that asks for it runs alone"
+              % ("" if good else "not ", len(CASES) + 3))
     return 1 if failed else 0
 
 
