@@ -108,9 +108,14 @@ def _():
     configure("[agent]\ncalls = 5\n")
     with Sleepers(4):
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            held = pool.submit(server().guest.exec.run, ["sleep", "3"])
+            def hold():
+                return pool.submit(server().guest.exec.run, ["sleep", "3"])
+            held = hold()
 
             def refused():
+                nonlocal held
+                if held.done():     # the question below had its place
+                    held = hold()
                 try:
                     server().guest.stat("/")
                     return False
@@ -199,10 +204,15 @@ def _():
     wait_until(lambda: "configuration read again" in hostd.log(), 10, "the reload")
     host_sock = os.path.join(agent_dir, "host.sock")
 
-    p = Process([program("va-client"), "run", "sleeper"],
-                env={"VA_RUNTIME_DIR": agent_dir, "VA_GUEST": ""})
+    def start():
+        return Process([program("va-client"), "run", "sleeper"],
+                       env={"VA_RUNTIME_DIR": agent_dir, "VA_GUEST": ""})
+    p = start()
 
     def refused():
+        nonlocal p
+        if not p.running():     # the question below had its place
+            p = start()
         try:
             xmlrpc_proxy(host_sock, 20).host.ping()
             return False
