@@ -29,6 +29,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/seal.h"
+#include "common/str.h"
 
 #define LOG_LINE_MAX 2048
 
@@ -296,14 +297,6 @@ void log_ratelimited(struct log_limit *limit, enum log_level level,
 	va_end(ap);
 }
 
-/* Letters that reorder or hide text: bidi marks, zero-width, separators. */
-static bool is_deceptive(uint32_t c)
-{
-	return c == 0x61c || (c >= 0x200b && c <= 0x200f) ||
-	       (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
-	       c == 0xfeff || (c >= 0xe000 && c <= 0xf8ff) || c >= 0xe0000;
-}
-
 /* Bytes of the printable character at p, 0 when it must be escaped. */
 static size_t printable_len(const unsigned char *p, size_t n)
 {
@@ -312,18 +305,8 @@ static size_t printable_len(const unsigned char *p, size_t n)
 
 	if (p[0] < 0x80)
 		return p[0] >= 0x20 && p[0] != 0x7f && p[0] != '\\';
-	len = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-	if (p[0] < 0xc2 || p[0] > 0xf4 || n < len)
-		return 0;
-	c = p[0] & (0xffu >> (len + 1));
-	for (size_t i = 1; i < len; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (p[i] & 0x3f);
-	}
-	if ((len == 2 && c < 0xa0) || (len == 3 && c < 0x800) ||
-	    (len == 4 && c < 0x10000) || (c >= 0xd800 && c <= 0xdfff) ||
-	    is_deceptive(c))
+	len = str_utf8(p, n, &c);
+	if (len == 0 || c < 0xa0 || str_is_deceptive(c))
 		return 0;
 	return len;
 }

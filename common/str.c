@@ -162,18 +162,18 @@ bool str_starts(const char *s, const char *prefix)
 	return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
-/* Length of the well-formed UTF-8 sequence at p, 0 if there is none. */
-static size_t utf8_len(const unsigned char *p, size_t n)
+size_t str_utf8(const void *s, size_t n, uint32_t *ret)
 {
-	uint32_t c;
-	size_t len;
+	const unsigned char *p = s;
+	uint32_t c = p[0];
+	size_t len = 1;
 
-	if (p[0] < 0x80)
-		return 1;
-	len = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-	if (p[0] < 0xc2 || p[0] > 0xf4 || n < len)
-		return 0;
-	c = p[0] & (0xffu >> (len + 1));
+	if (c >= 0x80) {
+		len = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+		if (c < 0xc2 || c > 0xf4 || n < len)
+			return 0;
+		c &= 0xffu >> (len + 1);
+	}
 	for (size_t i = 1; i < len; i++) {
 		if ((p[i] & 0xc0) != 0x80)
 			return 0;
@@ -182,7 +182,15 @@ static size_t utf8_len(const unsigned char *p, size_t n)
 	if ((len == 3 && c < 0x800) || (len == 4 && c < 0x10000) ||
 	    (c >= 0xd800 && c <= 0xdfff) || c > 0x10ffff)
 		return 0;
+	*ret = c;
 	return len;
+}
+
+bool str_is_deceptive(uint32_t c)
+{
+	return c == 0x61c || (c >= 0x200b && c <= 0x200f) ||
+	       (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) ||
+	       c == 0xfeff || (c >= 0xe000 && c <= 0xf8ff) || c >= 0xe0000;
 }
 
 bool str_is_clean_text(const void *s, size_t n, const char *allowed)
@@ -190,14 +198,14 @@ bool str_is_clean_text(const void *s, size_t n, const char *allowed)
 	const unsigned char *p = s;
 
 	while (n) {
-		size_t len = utf8_len(p, n);
+		uint32_t c;
+		size_t len = str_utf8(p, n, &c);
 
 		if (len == 0)
 			return false;
-		if (len == 1 && (p[0] < 0x20 || p[0] == 0x7f) &&
-		    (p[0] == 0 || !strchr(allowed, p[0])))
+		if ((c < 0x20 || c == 0x7f) && (c == 0 || !strchr(allowed, (int)c)))
 			return false;
-		if (len == 2 && p[0] == 0xc2 && p[1] < 0xa0) /* C1 controls */
+		if (c >= 0x80 && c < 0xa0) /* C1 controls */
 			return false;
 		p += len;
 		n -= len;

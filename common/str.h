@@ -26,6 +26,12 @@ int str_to_duration(const char *s, uint64_t max_ns, uint64_t *ret);
 int str_to_bool(const char *s, bool *ret);
 
 bool str_starts(const char *s, const char *prefix);
+/* The well-formed UTF-8 sequence at s, of which n bytes are there (1 at least): its
+ * length, and the character in *ret; 0 if there is none. */
+size_t str_utf8(const void *s, size_t n, uint32_t *ret);
+/* Does the character reorder or hide text, or look like whatever a font likes: bidi
+ * marks, zero-width ones, separators, tags, private use? */
+bool str_is_deceptive(uint32_t c);
 /* Is the text well-formed UTF-8 without control characters other than those
  * in allowed (may be "")? */
 bool str_is_clean_text(const void *s, size_t n, const char *allowed);

@@ -26,22 +26,21 @@
 
 /* --- writing ------------------------------------------------------------- */
 
-/* The length of a three-byte or two-byte character that is better not shown,
- * with its code point; 0 for any other. */
-static size_t hidden_char(const uint8_t *s, size_t n, unsigned *cp)
+/* The length of a character that is better not shown, with the character; 0 for any
+ * other. */
+static size_t hidden_char(const uint8_t *s, size_t n, uint32_t *c)
 {
-	if (n >= 2 && s[0] == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0) {
-		*cp = s[1];
-		return 2;
-	}
-	if (n < 3 || s[0] != 0xe2 || (s[1] != 0x80 && s[1] != 0x81))
-		return 0;
-	*cp = 0x2000u | (s[1] & 0x3fu) << 6 | (s[2] & 0x3fu);
-	return (*cp >= 0x200e && *cp <= 0x200f) ||
-			       (*cp >= 0x2028 && *cp <= 0x202e) ||
-			       (*cp >= 0x2066 && *cp <= 0x2069) ?
-		       3 :
-		       0;
+	size_t len = s[0] < 0x80 ? 0 : str_utf8(s, n, c);
+
+	return len && (*c < 0xa0 || str_is_deceptive(*c)) ? len : 0;
+}
+
+static int put_escaped(struct buf *out, uint32_t c)
+{
+	if (c < 0x10000)
+		return buf_printf(out, "\\u%04x", c);
+	c -= 0x10000;
+	return buf_printf(out, "\\u%04x\\u%04x", 0xd800 | c >> 10, 0xdc00 | (c & 0x3ff));
 }
 
 static int put_string(struct buf *out, const char *text, size_t n)
@@ -50,11 +49,11 @@ static int put_string(struct buf *out, const char *text, size_t n)
 	int r = buf_put_u8(out, '"');
 
 	for (size_t i = 0, len; i < n && r == 0; i += len) {
-		unsigned cp;
+		uint32_t c;
 
-		len = hidden_char(s + i, n - i, &cp);
+		len = hidden_char(s + i, n - i, &c);
 		if (len) {
-			r = buf_printf(out, "\\u%04x", cp);
+			r = put_escaped(out, c);
 			continue;
 		}
 		len = 1;
@@ -67,7 +66,7 @@ static int put_string(struct buf *out, const char *text, size_t n)
 		else if (s[i] == '\r')
 			r = buf_puts(out, "\\r");
 		else if (s[i] < 0x20 || s[i] == 0x7f)
-			r = buf_printf(out, "\\u%04x", s[i]);
+			r = put_escaped(out, s[i]);
 		else
 			r = buf_put_u8(out, s[i]);
 	}

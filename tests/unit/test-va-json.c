@@ -34,6 +34,7 @@ TEST(documents_round_trip)
 		"{\"base64\":\"AAEC\"}", "{\"base64\":\"\"}",
 		"{\"base64\":\"AAEC\",\"x\":1}", "\"\xc3\xa4 \xe2\x82\xac\"",
 		"\"\\n\\t\\r\\\"\\\\\"", "\"\\u0085\"", "\"\\u202e\"", "\"\\u007f\"",
+		"\"\\u061c\"", "\"\\u200b\"", "\"\\ufeff\"", "\"\\udb40\\udc41\"",
 	};
 
 	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++)
