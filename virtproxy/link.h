@@ -261,7 +261,11 @@ bool vp_link_may_talk(const struct vp_link *l);
 /* link_timer.c */
 /* Asks the peer for its state, and sends no sequenced frame until it comes. */
 void vp_link_probe(struct vp_link *l);
+/* A beacon came without the answer to that challenge. */
+void vp_link_ask_again(struct vp_link *l);
 void vp_link_rtt_sample(struct vp_link *l, uint64_t rtt);
+/* What the silence made of the retransmission timer is forgotten. */
+void vp_link_reset_rto(struct vp_link *l);
 uint64_t vp_link_deadline(const struct vp_link *l);
 void vp_link_tick(struct vp_link *l);
 /* Time between beacons: longer on the host's side (link_timer.c). */

@@ -172,7 +172,10 @@ static void take_beacon(struct vp_link *l, const struct vp_frame *f,
 		l->token_at = CLOCK_NEVER;
 		l->challenge_due = false;
 		l->rto_at = CLOCK_NEVER;
+		vp_link_reset_rto(l);
 		vp_link_rewind(l);
+	} else {
+		vp_link_ask_again(l);
 	}
 	l->peer_idle = !l->token && (f->flags & VP_B_IDLE);
 	if (l->peer_quiesce != !!(f->flags & VP_B_QUIESCE)) {

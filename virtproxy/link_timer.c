@@ -15,6 +15,13 @@ static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
 	return v < low ? low : v > high ? high : v;
 }
 
+/* Do bytes of ours still wait for the channel?  Then nothing was lost yet, and
+ * more of them would only pile up in front of a guest that is paused (R10). */
+static bool backed_up(const struct vp_link *l)
+{
+	return l->unsent || l->part || buf_len(&l->stage);
+}
+
 void vp_link_probe(struct vp_link *l)
 {
 	if (l->token || !l->up)
@@ -26,6 +33,26 @@ void vp_link_probe(struct vp_link *l)
 	l->challenge_due = l->beacon_due = true;
 	l->token_gap = l->rto;
 	l->token_at = l->now + l->token_gap;
+}
+
+/* A peer that was away is heard again, but its beacon does not answer: what was
+ * asked meanwhile is lost, and asked at once, not when its long interval is over. */
+void vp_link_ask_again(struct vp_link *l)
+{
+	uint64_t asked = l->token_at - l->token_gap;
+
+	if (!l->token || l->now - asked < l->params->rto_min || backed_up(l))
+		return;
+	l->challenge_due = l->beacon_due = true;
+	l->token_gap = l->params->rto_start;
+	l->token_at = l->now + l->token_gap;
+}
+
+void vp_link_reset_rto(struct vp_link *l)
+{
+	l->rto = l->srtt ? clamp(l->srtt + 4 * l->rttvar + l->params->ack_delay,
+				 l->params->rto_min, l->params->rto_max) :
+			   l->params->rto_start;
 }
 
 /* RFC 6298, in integers. */
@@ -42,15 +69,7 @@ void vp_link_rtt_sample(struct vp_link *l, uint64_t rtt)
 		l->srtt += rtt / 8;
 		l->srtt -= l->srtt / 8;
 	}
-	l->rto = clamp(l->srtt + 4 * l->rttvar + l->params->ack_delay,
-		       l->params->rto_min, l->params->rto_max);
-}
-
-/* Do bytes of ours still wait for the channel?  Then nothing was lost yet, and
- * more of them would only pile up in front of a guest that is paused (R10). */
-static bool backed_up(const struct vp_link *l)
-{
-	return l->unsent || l->part || buf_len(&l->stage);
+	vp_link_reset_rto(l);
 }
 
 /* The host is the one with very many links: it waits a little longer, so that its

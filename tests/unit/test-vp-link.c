@@ -291,6 +291,37 @@ TEST(a_timeout_sends_one_probe_not_the_window)
 	peer_done(&p);
 }
 
+static bool challenged(void)
+{
+	const struct peer_frame *f = peer_heard(&p, VP_T_BEACON, 0);
+
+	return f && f->f.flags & VP_B_CHALLENGE;
+}
+
+/* The challenges of a long silence are seconds apart; who is heard again is asked
+ * at once, and does not get one for each beacon that crossed it. */
+TEST(who_is_back_is_asked_at_once)
+{
+	connected(VP_GUEST, VP_CHANNEL_SERIAL);
+	p.no_acks = true;
+	send_some(2000);
+	peer_wait(&p, 60 * SEC);
+	do {
+		peer_forget(&p);
+		peer_wait(&p, 100 * MSEC);
+	} while (!challenged());
+	peer_wait(&p, 400 * MSEC); /* the next one is 5 s away */
+	peer_forget(&p);
+	peer_beacon(&p, 0, 0, 0);
+	peer_pump(&p);
+	CHECK(challenged());
+	peer_forget(&p);
+	peer_beacon(&p, 0, 0, 0);
+	peer_pump(&p);
+	CHECK_INT(heard(VP_T_BEACON), 0);
+	peer_done(&p);
+}
+
 static void expect_rollback(unsigned downs)
 {
 	const struct peer_frame *f;
@@ -464,6 +495,7 @@ UNIT_MAIN(CASE(host_is_silent_until_it_hears),
 	  CASE(a_gap_is_answered_with_one_nak),
 	  CASE(a_nak_brings_what_is_missing_and_no_more),
 	  CASE(a_timeout_sends_one_probe_not_the_window),
+	  CASE(who_is_back_is_asked_at_once),
 	  CASE(rollback_shows_in_an_ack_of_what_was_not_sent),
 	  CASE(rollback_shows_in_the_chain),
 	  CASE(rollback_shows_in_the_chain_of_an_ack),
