@@ -12,7 +12,7 @@
  *	any  -> STOPPING -> IDLE
  *
  * The back-off doubles from 0.1 s to 30 s and starts over when a process has
- * been up for a minute.  A process that does not open its socket, or leaves a
+ * been up for ten seconds.  A process that does not open its socket, or leaves a
  * question without an answer (stopped, spinning), within HUNG_NS is killed.
  *
  * SPDX-License-Identifier: MIT
@@ -32,7 +32,7 @@
 
 #define BACKOFF_MIN_NS (100 * NSEC_PER_MSEC)
 #define BACKOFF_MAX_NS (30 * NSEC_PER_SEC)
-#define BACKOFF_FORGET_NS (60 * NSEC_PER_SEC)
+#define BACKOFF_FORGET_NS (10 * NSEC_PER_SEC) /* what dies at once does not live so long */
 #define TRY_MIN_NS (5 * NSEC_PER_MSEC) /* between tries of the socket */
 #define TRY_MAX_NS (250 * NSEC_PER_MSEC)
 #define HUNG_NS (15 * NSEC_PER_SEC)

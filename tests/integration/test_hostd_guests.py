@@ -110,6 +110,24 @@ def _():
         bad.close()
 
 
+@suite.case("one that lived for ten seconds is started at once, however often")
+def _():
+    # Two seconds here.
+    lone = Hostd(["lone=unix-connect:%s/nobody:-" % tmpdir()], wrap=("env", "VA_TIME_SCALE=0.2"))
+    try:
+        for n in range(3):
+            pid = wait_until(lambda: lone.facts("lone")["pid"], 10, "a virtproxy")
+            time.sleep(2.5)
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda n=n: lone.facts("lone")["restarts"] == n + 1, 10, "its end to be seen")
+            wait_until(lambda pid=pid: lone.facts("lone")["pid"] not in (0, pid), 10, "another")
+        pauses = [line.rsplit(" in ", 1)[1] for line in lone.log().splitlines()
+                  if "starting it again" in line]
+        assert pauses == ["0.1 s"] * 3, pauses
+    finally:
+        lone.close()
+
+
 @suite.case("a virtproxy that hangs is killed and replaced")
 def _():
     pid = hostd.facts("two")["pid"]
