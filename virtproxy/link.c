@@ -51,7 +51,7 @@ static const struct vp_params serial_params = {
 	.rto_min = 300 * MSEC,
 	.rto_max = 5000 * MSEC,
 	.hello_min = 1000 * MSEC,
-	.hello_max = 5000 * MSEC,
+	.hello_max = 2000 * MSEC,
 };
 
 _Static_assert(16 * KIB <= VP_SERIAL_WINDOW_CAP, "R9");
