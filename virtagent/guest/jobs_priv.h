@@ -1,0 +1,74 @@
+/*
+ * jobs_priv.h - what the files of the jobs share
+ *
+ * jobs.c holds the table and each job's life, jobs_start.c starts programs,
+ * jobs_pump.c reads their output on a thread of its own, jobs_io.c is for those who
+ * read, wait and write.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VA_GUEST_JOBS_PRIV_H
+#define VA_GUEST_JOBS_PRIV_H
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "virtagent/guest/jobs.h"
+#include "virtagent/guest/ring.h"
+
+struct waiter {
+	struct waiter *next;
+	int fd;
+};
+
+struct job {
+	struct jobs *table;
+	struct job *next;
+	unsigned refs; /* one is the table's */
+	struct job_info info;
+	struct spawn_job *spawn;
+	int in_fd;	 /* program's stdin, or the terminal; -1 = closed */
+	int out_fd[2];	 /* -1 = ended; a terminal has [0] only */
+	bool writing;	 /* somebody is in job_write() */
+	bool forgotten;
+	struct ring ring[2];
+	uint64_t seen[2]; /* of the slowest follower */
+	struct waiter *waiters;
+};
+
+struct jobs {
+	struct spawn_client *spawner;
+	void (*ended)(void *arg, const struct job_info *info);
+	void *ended_arg;
+	pthread_mutex_t lock;
+	pthread_t thread;
+	bool running, stop;
+	int wake_fd;
+	uint32_t last_id;
+	struct job *list; /* in the order of numbers */
+};
+
+static inline void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void jobs_wake(int fd);
+
+/* --- the lock is held --- */
+
+/* Wakes all who wait for the job. */
+void job_changed(struct job *j);
+void job_unref(struct job *j);
+/* Takes it out of the table. */
+void job_unlink(struct job *j);
+/* Makes a place in the table, by forgetting what ended longest ago.  0 or -EAGAIN. */
+int jobs_make_place(struct jobs *t);
+/* Notices the program's end, and that of its output. */
+void job_check_over(struct job *j);
+/* Starts the reading thread, once. */
+int jobs_pump_start(struct jobs *t);
+
+#endif
