@@ -37,6 +37,7 @@ struct transfer {
 	struct buf head; /* of the reply: lines "Name: value" */
 	bool head_whole; /* its empty line came */
 	bool head_told;
+	bool no_memory; /* an option could not be set */
 	int error; /* of a callback: why the transfer was aborted */
 	char text[CURL_ERROR_SIZE]; /* libcurl's words */
 	char why[96];		    /* ours, of an error of a callback */
@@ -64,12 +65,12 @@ static size_t on_head_line(char *line, size_t size, size_t n, void *arg)
 		buf_reset(&t->head);
 	t->head_whole = (n == 2 && line[0] == '\r' && line[1] == '\n') ||
 			(n == 1 && line[0] == '\n');
-	if (buf_put(&t->head, line, n) < 0) {
-		t->error = -EMSGSIZE;
+	t->error = buf_put(&t->head, line, n);
+	if (t->error == -EMSGSIZE)
 		snprintf(t->why, sizeof(t->why),
 			 "the reply's head passes the limit of %u bytes", HEAD_MAX);
+	if (t->error < 0)
 		return 0;
-	}
 	return n;
 }
 
@@ -156,24 +157,28 @@ static int set_headers(struct transfer *t)
 	return list ? 0 : -ENOMEM;
 }
 
+/* For want of memory libcurl does without: the request would be another one. */
+#define SET(t, option, value)                                                  \
+	((t)->no_memory |= curl_easy_setopt((t)->easy, option, value) ==      \
+			   CURLE_OUT_OF_MEMORY)
+
 static void set_body(struct transfer *t)
 {
 	struct http_call *c = t->call;
-	CURL *e = t->easy;
 
 	if (c->source) {
-		curl_easy_setopt(e, CURLOPT_UPLOAD, 1L);
-		curl_easy_setopt(e, CURLOPT_READFUNCTION, on_source);
-		curl_easy_setopt(e, CURLOPT_READDATA, t);
-		curl_easy_setopt(e, CURLOPT_INFILESIZE_LARGE, (curl_off_t)c->body_total);
+		SET(t, CURLOPT_UPLOAD, 1L);
+		SET(t, CURLOPT_READFUNCTION, on_source);
+		SET(t, CURLOPT_READDATA, t);
+		SET(t, CURLOPT_INFILESIZE_LARGE, (curl_off_t)c->body_total);
 	} else if (c->body || !strcmp(c->method, "POST") || !strcmp(c->method, "PUT")) {
-		curl_easy_setopt(e, CURLOPT_POST, 1L);
-		curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)c->body_len);
-		curl_easy_setopt(e, CURLOPT_POSTFIELDS, c->body ? c->body : "");
+		SET(t, CURLOPT_POST, 1L);
+		SET(t, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)c->body_len);
+		SET(t, CURLOPT_POSTFIELDS, c->body ? c->body : "");
 	} else if (!strcmp(c->method, "HEAD")) {
-		curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+		SET(t, CURLOPT_NOBODY, 1L);
 	}
-	curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, c->method);
+	SET(t, CURLOPT_CUSTOMREQUEST, c->method);
 }
 
 static bool may_be_repeated(const struct http_call *c)
@@ -197,10 +202,9 @@ static int on_progress(void *arg, curl_off_t dltotal, curl_off_t dlnow,
 static int setup(struct transfer *t, const char *path, struct http_call *c)
 {
 	uint64_t now = clock_now();
-	CURL *e = t->easy;
 
 	t->call = c;
-	t->head_told = t->head_whole = false;
+	t->head_told = t->head_whole = t->no_memory = false;
 	t->error = 0;
 	t->text[0] = t->why[0] = 0;
 	buf_reset(&t->head);
@@ -209,35 +213,35 @@ static int setup(struct transfer *t, const char *path, struct http_call *c)
 	c->error[0] = 0;
 	if (now >= c->deadline_ns)
 		return -ETIMEDOUT;
-	curl_easy_reset(e);
-	curl_easy_setopt(e, CURLOPT_URL, "http://virtagent/");
-	curl_easy_setopt(e, CURLOPT_REQUEST_TARGET, c->target);
-	curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, path);
-	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http");
-	curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
-	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, BUFFER_SIZE);
-	curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_SIZE);
-	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->text);
-	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_head_line);
-	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
-	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+	curl_easy_reset(t->easy);
+	SET(t, CURLOPT_URL, "http://virtagent/");
+	SET(t, CURLOPT_REQUEST_TARGET, c->target);
+	SET(t, CURLOPT_UNIX_SOCKET_PATH, path);
+	SET(t, CURLOPT_PROTOCOLS_STR, "http");
+	SET(t, CURLOPT_NOPROXY, "*");
+	SET(t, CURLOPT_NOSIGNAL, 1L);
+	SET(t, CURLOPT_BUFFERSIZE, BUFFER_SIZE);
+	SET(t, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_SIZE);
+	SET(t, CURLOPT_ERRORBUFFER, t->text);
+	SET(t, CURLOPT_HEADERFUNCTION, on_head_line);
+	SET(t, CURLOPT_HEADERDATA, t);
+	SET(t, CURLOPT_WRITEFUNCTION, on_body);
+	SET(t, CURLOPT_WRITEDATA, t);
 	if (c->cancel) {
-		curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
-		curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, on_progress);
-		curl_easy_setopt(e, CURLOPT_XFERINFODATA, t);
+		SET(t, CURLOPT_NOPROGRESS, 0L);
+		SET(t, CURLOPT_XFERINFOFUNCTION, on_progress);
+		SET(t, CURLOPT_XFERINFODATA, t);
 	}
 	if (!may_be_repeated(c))
-		curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
+		SET(t, CURLOPT_FRESH_CONNECT, 1L);
 	if (c->deadline_ns != CLOCK_NEVER)
-		curl_easy_setopt(e, CURLOPT_TIMEOUT_MS,
-				 (long)((c->deadline_ns - now) / NSEC_PER_MSEC + 1));
+		SET(t, CURLOPT_TIMEOUT_MS,
+		    (long)((c->deadline_ns - now) / NSEC_PER_MSEC + 1));
 	set_body(t);
 	if (set_headers(t) < 0)
 		return -ENOMEM;
-	curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers);
-	return 0;
+	SET(t, CURLOPT_HTTPHEADER, t->headers);
+	return t->no_memory ? -ENOMEM : 0;
 }
 
 static const struct {

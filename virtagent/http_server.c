@@ -495,6 +495,8 @@ static int find_route(struct http_request *rq)
 	bool known = false;
 	char allow[128];
 
+	if (rq->target_error == -ENOMEM)
+		return refuse(rq, 503, strerror(ENOMEM));
 	if (rq->target_error)
 		return refuse(rq, 400, "bad request target");
 	rq->route = http_route_find(cfg, rq->method, rq->target.path, &known,

@@ -1,25 +1,19 @@
 /*
- * test-va-nomem.c - every allocation fails once, each in its turn
- *
- * malloc() and its kin are this program's own here, also for the libraries.  A
- * scenario is run once to count its allocations, then once for each of them
- * with that one failing: it must not crash or hang, must say that it failed or
- * give the right result, and must leave nothing behind.  Afterwards it works.
- *
- * Not under a sanitizer, whose allocator it would have to replace.
+ * test-va-nomem.c - every allocation fails once, each in its turn: documents,
+ * policy, configuration, streams (tests/lib/nomem.h)
  *
  * SPDX-License-Identifier: MIT
  */
 #include "config.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "common/conf.h"
 #include "common/str.h"
+#include "tests/lib/nomem.h"
 #include "tests/lib/unit.h"
 #include "virtagent/codec.h"
 #include "virtagent/hostd_conf.h"
@@ -28,107 +22,6 @@
 #include "virtagent/policy.h"
 #include "virtagent/validate.h"
 #include "virtproxy/mux.h"
-
-/* --- the allocator -------------------------------------------------------- */
-
-extern void *__libc_malloc(size_t n);
-extern void *__libc_calloc(size_t n, size_t size);
-extern void *__libc_realloc(void *p, size_t n);
-extern void __libc_free(void *p);
-
-static atomic_long calls, live; /* since armed */
-static atomic_long fail_at;	/* 0 = none */
-static atomic_bool armed;
-
-static bool fails(void)
-{
-	long n;
-
-	if (!atomic_load(&armed))
-		return false;
-	n = atomic_fetch_add(&calls, 1) + 1;
-	if (n != atomic_load(&fail_at))
-		return false;
-	errno = ENOMEM;
-	return true;
-}
-
-void *malloc(size_t n)
-{
-	void *p = fails() ? NULL : __libc_malloc(n);
-
-	if (p && atomic_load(&armed))
-		atomic_fetch_add(&live, 1);
-	return p;
-}
-
-void *calloc(size_t n, size_t size)
-{
-	void *p = fails() ? NULL : __libc_calloc(n, size);
-
-	if (p && atomic_load(&armed))
-		atomic_fetch_add(&live, 1);
-	return p;
-}
-
-void *realloc(void *old, size_t n)
-{
-	void *p = fails() ? NULL : __libc_realloc(old, n);
-
-	if (p && !old && atomic_load(&armed))
-		atomic_fetch_add(&live, 1);
-	return p;
-}
-
-void free(void *p)
-{
-	if (p && atomic_load(&armed))
-		atomic_fetch_sub(&live, 1);
-	__libc_free(p);
-}
-
-/*
- * Runs it with the nth allocation failing; how many there were.  left: what was
- * allocated and not freed.
- */
-static long run_failing(int (*scenario)(void), long nth, int *ret, long *left)
-{
-	atomic_store(&calls, 0);
-	atomic_store(&live, 0);
-	atomic_store(&fail_at, nth);
-	atomic_store(&armed, true);
-	*ret = scenario();
-	atomic_store(&armed, false);
-	*left = atomic_load(&live);
-	return atomic_load(&calls);
-}
-
-/* scenario: 0 = all of it worked, negative = it said that it failed.  lost: what a
- * library may leave behind then. */
-static void each_in_turn(int (*scenario)(void), long lost)
-{
-	long total, left, failed = 0;
-	int r;
-
-	/* What libraries make once and keep is made here. */
-	CHECK_INT(scenario(), 0);
-	CHECK_INT(scenario(), 0);
-	total = run_failing(scenario, 0, &r, &left);
-	CHECK_INT(r, 0);
-	CHECK_INT(left, 0);
-	CHECK(total > 0);
-	for (long n = 1; n <= total; n++) {
-		run_failing(scenario, n, &r, &left);
-		if (left > lost)
-			unit_fail(__FILE__, __LINE__, "allocation %ld of %ld "
-				  "failed: %ld were left behind (%d)", n, total,
-				  left, r);
-		failed += r < 0;
-	}
-	CHECK(failed > 0);
-	CHECK_INT(scenario(), 0);
-	fprintf(stderr, "# %ld allocations, %ld failures told\n", total, failed);
-}
 
 /* --- values and documents -------------------------------------------------- */
 
@@ -181,7 +74,7 @@ static int values(void)
 
 TEST(values_and_json)
 {
-	each_in_turn(values, 0);
+	nomem_each(values, 0);
 }
 
 /* xmlrpc-c forgets a value whose lock or block cannot be made, libxml2 keeps the
@@ -218,7 +111,7 @@ static int documents(void)
 TEST(documents_made_and_checked)
 {
 	CHECK_INT(codec_global_init(), 0);
-	each_in_turn(documents, LIBRARIES_LOSE);
+	nomem_each(documents, LIBRARIES_LOSE);
 }
 
 static int outcomes(void)
@@ -246,7 +139,7 @@ static int outcomes(void)
 
 TEST(outcomes_of_calls)
 {
-	each_in_turn(outcomes, 0);
+	nomem_each(outcomes, 0);
 }
 
 /* --- configuration ----------------------------------------------------------- */
@@ -276,7 +169,7 @@ static int configuration(void)
 
 TEST(configuration_and_policy)
 {
-	each_in_turn(configuration, 0);
+	nomem_each(configuration, 0);
 }
 
 static int host_configuration(void)
@@ -296,7 +189,7 @@ static int host_configuration(void)
 
 TEST(the_hosts_configuration)
 {
-	each_in_turn(host_configuration, 0);
+	nomem_each(host_configuration, 0);
 }
 
 /* --- streams over two muxes ---------------------------------------------------- */
@@ -460,13 +353,13 @@ static int streams(void)
 TEST(streams_over_a_serial_line)
 {
 	kind = VP_CHANNEL_SERIAL;
-	each_in_turn(streams, 0);
+	nomem_each(streams, 0);
 }
 
 TEST(streams_over_virtio)
 {
 	kind = VP_CHANNEL_VIRTIO;
-	each_in_turn(streams, 0);
+	nomem_each(streams, 0);
 }
 
 UNIT_MAIN(CASE(values_and_json), CASE(documents_made_and_checked),

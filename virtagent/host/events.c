@@ -267,6 +267,8 @@ int events_send(struct events *e, const struct event_sent *sent,
 	if (err == -EMSGSIZE)
 		snprintf(text, size, "an event's data is at most %u bytes of "
 			 "JSON", EVENT_DATA_MAX);
+	else if (err < 0)
+		snprintf(text, size, "not kept: %s", strerror(-err));
 	if (err < 0)
 		return err;
 	if (!may_send(e, sent->guest, &refused)) {
@@ -280,7 +282,8 @@ int events_send(struct events *e, const struct event_sent *sent,
 	j.ev.agent_seq = sent->agent_seq;
 	err = loop_call(store_loop(e->store), run_send, &j, deadline_ns);
 	if (err < 0) {
-		snprintf(text, size, "the host's store does not answer");
+		snprintf(text, size, "not kept: the host's store does not answer: %s",
+			 strerror(-err));
 		return err;
 	}
 	*again = j.error == -EEXIST;
