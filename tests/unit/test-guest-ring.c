@@ -71,6 +71,29 @@ TEST(bytes_keep_their_order_while_it_grows)
 	close(p[1]);
 }
 
+TEST(the_newest_bytes_are_kept_to_the_last_one)
+{
+	CLEANUP(ring_done) struct ring r = RING_INIT(10000);
+	uint64_t sent = 0;
+	int p[2];
+
+	CHECK_INT(pipe(p), 0);
+	for (int round = 0; round < 400; round++) {
+		size_t n = (size_t)(round * 37 % 4000 + 1);
+
+		feed(p[1], sent, n);
+		sent += n;
+		while (r.end < sent)
+			CHECK(ring_read_over(&r, p[0]) > 0);
+		CHECK_INT(ring_used(&r), sent < 10000 ? sent : 10000);
+		check_kept(&r);
+	}
+	close(p[1]);
+	CHECK_INT(ring_read_over(&r, p[0]), 0);
+	CHECK_INT(ring_used(&r), 10000);
+	close(p[0]);
+}
+
 TEST(the_end_is_told)
 {
 	CLEANUP(ring_done) struct ring r = RING_INIT(4096);
@@ -106,4 +129,5 @@ TEST(peek_moves_over_what_was_dropped)
 }
 
 UNIT_MAIN(CASE(bytes_keep_their_order_while_it_grows), CASE(the_end_is_told),
+	  CASE(the_newest_bytes_are_kept_to_the_last_one),
 	  CASE(peek_moves_over_what_was_dropped))

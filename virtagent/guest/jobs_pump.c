@@ -27,12 +27,11 @@ static void read_stream(struct job *j, int s)
 	struct ring *r = &j->ring[s];
 	ssize_t n;
 
-	n = ring_read_fd(r, j->out_fd[s]);
+	n = j->info.followers ? ring_read_fd(r, j->out_fd[s]) :
+				ring_read_over(r, j->out_fd[s]);
 	if (n == -ENOBUFS) {
-		/* Full: drop what every follower has seen, or, when nobody
-		 * follows, a quarter of it. */
-		ring_drop(r, j->info.followers ? j->seen[s] :
-						 r->start + r->max / 4);
+		/* Full: what every follower has seen goes. */
+		ring_drop(r, j->seen[s]);
 		n = ring_read_fd(r, j->out_fd[s]);
 	}
 	if (n == -EAGAIN || n == -ENOBUFS || n == -ENOMEM)

@@ -58,19 +58,12 @@ static int ring_grow(struct ring *r)
 	return 0;
 }
 
-ssize_t ring_read_fd(struct ring *r, int fd)
+/* Reads up to room bytes to the place behind the end. */
+static ssize_t read_behind(struct ring *r, int fd, size_t room)
 {
-	size_t room, to;
+	size_t to = (size_t)(r->end % r->alloc);
 	ssize_t n;
 
-	if (ring_used(r) == r->alloc) {
-		if (r->alloc == r->max)
-			return -ENOBUFS;
-		if (ring_grow(r) < 0)
-			return -ENOMEM;
-	}
-	to = (size_t)(r->end % r->alloc);
-	room = r->alloc - ring_used(r);
 	if (room > r->alloc - to)
 		room = r->alloc - to;
 	do
@@ -79,6 +72,30 @@ ssize_t ring_read_fd(struct ring *r, int fd)
 	if (n < 0)
 		return -errno;
 	r->end += (uint64_t)n;
+	return n;
+}
+
+ssize_t ring_read_fd(struct ring *r, int fd)
+{
+	if (ring_used(r) == r->alloc) {
+		if (r->alloc == r->max)
+			return -ENOBUFS;
+		if (ring_grow(r) < 0)
+			return -ENOMEM;
+	}
+	return read_behind(r, fd, r->alloc - ring_used(r));
+}
+
+ssize_t ring_read_over(struct ring *r, int fd)
+{
+	ssize_t n = ring_read_fd(r, fd);
+
+	if (n != -ENOBUFS)
+		return n;
+	/* The place behind the end is that of the oldest byte. */
+	n = read_behind(r, fd, r->alloc);
+	if (n > 0)
+		ring_drop(r, r->end - r->max);
 	return n;
 }
 

@@ -36,6 +36,8 @@ void ring_drop(struct ring *r, uint64_t offset);
  * negative errno.
  */
 ssize_t ring_read_fd(struct ring *r, int fd);
+/* The same, but when it is full the oldest bytes give way to those that come. */
+ssize_t ring_read_over(struct ring *r, int fd);
 /* Copies up to max bytes from offset (moved up to start when it lies before):
  * the count; *offset is where they were. */
 size_t ring_peek(const struct ring *r, uint64_t *offset, void *to, size_t max);
