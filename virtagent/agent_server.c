@@ -99,7 +99,7 @@ static int refuse(struct va_call *call, const char *why)
 static int check_path(struct va_call *call, const char *real_path)
 {
 	struct agent_server *s = guest_context(call)->server;
-	char why[256];
+	char why[512];
 	bool ok;
 
 	pthread_rwlock_rdlock(&s->lock);
@@ -113,7 +113,7 @@ static int check_path(struct va_call *call, const char *real_path)
 static int check_user(struct va_call *call, const char *user)
 {
 	struct agent_server *s = guest_context(call)->server;
-	char why[256];
+	char why[512];
 	bool ok;
 
 	pthread_rwlock_rdlock(&s->lock);
@@ -184,7 +184,7 @@ static int guard(struct va_call *call)
 	struct guest_context *ctx = guest_context(call);
 	struct agent_server *s = ctx->server;
 	size_t n = strlen(ctx->agent_id);
-	char why[256];
+	char why[512];
 	bool ok;
 
 	if (call->call_id && (strncmp(call->call_id, ctx->agent_id, n) != 0 ||

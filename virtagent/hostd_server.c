@@ -68,7 +68,7 @@ static int guard(struct va_call *call)
 	struct hostd_server *s = (struct hostd_server *)call->server;
 	const char *guest = call->caller->guest;
 	size_t n = strlen(s->context.agent_id);
-	char why[256] = "";
+	char why[512] = "";
 	bool ok;
 
 	if (call->call_id &&

@@ -27,6 +27,8 @@ struct rule {
 	char *where; /* "FILE:LINE" */
 };
 
+#define FIRST_SIZE 300 /* where a line stands, as it is told */
+
 struct profile {
 	const char *name;
 	unsigned classes; /* a bit per va_class */
@@ -234,6 +236,18 @@ static const struct rule *find_rule(const struct policy *p, enum rule_kind kind,
 	return NULL;
 }
 
+/* " (FILE:LINE)" of the first line of a kind, for what none of them names; "" when
+ * there is none. */
+static const char *first_of(const struct policy *p, enum rule_kind kind, char *ret,
+			    size_t size)
+{
+	ret[0] = '\0';
+	for (size_t i = 0; i < p->count && !ret[0]; i++)
+		if (p->rules[i].kind == kind)
+			snprintf(ret, size, " (the first is in %s)", p->rules[i].where);
+	return ret;
+}
+
 static bool profile_allows(const struct policy *p, const struct va_method *m)
 {
 	const struct profile *f = p->profile;
@@ -247,7 +261,7 @@ static bool profile_allows(const struct policy *p, const struct va_method *m)
 bool policy_allows(const struct policy *p, const struct va_method *m, char *why,
 		   size_t why_size)
 {
-	char name[128];
+	char name[128], first[FIRST_SIZE];
 	const struct rule *rule;
 
 	if (str_starts(m->name, "system."))
@@ -266,8 +280,9 @@ bool policy_allows(const struct policy *p, const struct va_method *m, char *why,
 	if (p->has_allow && !p->profile) {
 		if (why)
 			snprintf(why, why_size,
-				 "%s is refused by the %s's policy: no allow line names it",
-				 m->name, p->side);
+				 "%s is refused by the %s's policy: no allow line names "
+				 "it%s", m->name, p->side,
+				 first_of(p, RULE_ALLOW, first, sizeof(first)));
 		return false;
 	}
 	if (profile_allows(p, m))
@@ -295,7 +310,7 @@ bool policy_allows_path(const struct policy *p, const struct va_method *m,
 			const char *real_path, char *why, size_t why_size)
 {
 	const struct rule *inside = NULL;
-	char shown[300];
+	char shown[300], first[FIRST_SIZE];
 
 	log_escape(shown, sizeof(shown), real_path, strlen(real_path));
 	for (size_t i = 0; i < p->count; i++) {
@@ -317,14 +332,17 @@ bool policy_allows_path(const struct policy *p, const struct va_method *m,
 		return true;
 	if (why)
 		snprintf(why, why_size,
-			 "%s: %s is refused by the %s's policy: below no path line",
-			 shown, m->name, p->side);
+			 "%s: %s is refused by the %s's policy: below no path line%s",
+			 shown, m->name, p->side,
+			 first_of(p, RULE_PATH, first, sizeof(first)));
 	return false;
 }
 
 bool policy_allows_user(const struct policy *p, const char *user, char *why,
 			size_t why_size)
 {
+	char first[FIRST_SIZE];
+
 	if (!p->has_user)
 		return true;
 	for (size_t i = 0; i < p->count; i++)
@@ -333,7 +351,8 @@ bool policy_allows_user(const struct policy *p, const char *user, char *why,
 	if (why)
 		snprintf(why, why_size,
 			 "running as %s is refused by the %s's policy: no exec-user "
-			 "line names that user", user, p->side);
+			 "line names that user%s", user, p->side,
+			 first_of(p, RULE_USER, first, sizeof(first)));
 	return false;
 }
 
@@ -355,7 +374,7 @@ static bool connect_matches(const char *what, const char *asked, const char *rea
 bool policy_allows_connect(const struct policy *p, const char *asked,
 			   const char *real, char *why, size_t why_size)
 {
-	char shown[300];
+	char shown[300], first[FIRST_SIZE];
 
 	if (!p->has_connect && !strcmp(p->side, "guest"))
 		return true;
@@ -366,8 +385,8 @@ bool policy_allows_connect(const struct policy *p, const char *asked,
 	if (why)
 		snprintf(why, why_size,
 			 "connecting to %s is refused by the %s's policy: no connect line "
-			 "names it", log_escape(shown, sizeof(shown), asked, strlen(asked)),
-			 p->side);
+			 "names it%s", log_escape(shown, sizeof(shown), asked, strlen(asked)),
+			 p->side, first_of(p, RULE_CONNECT, first, sizeof(first)));
 	return false;
 }
 

@@ -112,7 +112,7 @@ TEST(allow_without_profile_is_all_there_is)
 	CHECK(allows(p, &ping));
 	CHECK(allows(p, &osinfo));
 	CHECK(!allows(p, &getfile));
-	CHECK(strstr(why, "no allow line"));
+	CHECK(strstr(why, "no allow line names it (the first is in agent.conf:2)"));
 	CHECK(allows(p, &list));
 }
 
