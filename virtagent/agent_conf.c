@@ -18,7 +18,7 @@
 #include "common/commands.h"
 #include "common/daemon.h"
 #include "common/str.h"
-#include "virtagent/limits.h"
+#include "virtagent/agent_limits.h"
 
 #define DEFAULT_CHANNEL "virtserial-open:/dev/virtio-ports/org.virtagent.0:-"
 
@@ -35,9 +35,6 @@ static const struct key {
 	{ "host-socket", offsetof(struct agent_options, host_socket), "host.sock" },
 	{ "ctl-socket", offsetof(struct agent_options, ctl_socket), "ctl.sock" },
 	{ "commands", offsetof(struct agent_options, commands), LIBDIR_VA "/commands" },
-	{ "calls", 0, NULL },
-	{ "client-calls", 0, NULL },
-	{ "streams", 0, NULL },
 	{ "group", 0, NULL },
 	{ "verbose", 0, NULL },
 };
@@ -46,7 +43,9 @@ static int check_keys(const struct conf *c, char *err, size_t err_size)
 {
 	for (size_t i = 0; i < c->count; i++) {
 		const struct conf_entry *e = &c->entries[i];
-		bool known = strcmp(e->section, "policy") == 0;
+		bool known = strcmp(e->section, "policy") == 0 ||
+			     (strcmp(e->section, "agent") == 0 &&
+			      agent_limits_key(e->key));
 
 		for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
 			known |= strcmp(e->section, "agent") == 0 &&
@@ -63,7 +62,7 @@ static int check_keys(const struct conf *c, char *err, size_t err_size)
 int agent_conf_read(const struct agent_options *o, struct conf *c, char *err,
 		    size_t err_size)
 {
-	struct agent_limits limits;
+	struct guest_limits limits;
 	int r;
 
 	*c = (struct conf){ 0 };
@@ -73,7 +72,7 @@ int agent_conf_read(const struct agent_options *o, struct conf *c, char *err,
 	if (r == 0)
 		r = check_keys(c, err, err_size);
 	if (r == 0)
-		r = agent_conf_limits(c, &limits, err, err_size);
+		r = agent_limits_read(c, &limits, err, err_size);
 	if (r < 0)
 		conf_done(c);
 	return r;
@@ -160,35 +159,4 @@ int agent_conf_apply(const struct conf *c, struct agent_options *o, char *err,
 	if (o->verbose < 0)
 		o->verbose = on;
 	return apply_group(c, o, err, err_size);
-}
-
-int agent_conf_limits(const struct conf *c, struct agent_limits *ret, char *err,
-		      size_t err_size)
-{
-	const struct {
-		const char *key;
-		unsigned *value, max;
-	} table[] = {
-		{ "calls", &ret->calls, VA_CONF_CALLS_MAX },
-		{ "client-calls", &ret->client_calls, VA_CONF_CALLS_MAX },
-		{ "streams", &ret->streams, VA_CONF_STREAMS_MAX },
-	};
-
-	*ret = (struct agent_limits){ .calls = VA_CALLS_MAX,
-				      .client_calls = VA_CLIENT_CALLS_MAX,
-				      .streams = VA_STREAMS_MAX };
-	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-		const char *text = conf_get(c, "agent", "", table[i].key);
-		uint64_t number;
-
-		if (!text)
-			continue;
-		if (str_to_u64(text, table[i].max, &number) < 0 || number == 0) {
-			snprintf(err, err_size, "agent.conf: %s = %s: needs a number from 1 "
-				 "to %u", table[i].key, text, table[i].max);
-			return -EINVAL;
-		}
-		*table[i].value = (unsigned)number;
-	}
-	return 0;
 }

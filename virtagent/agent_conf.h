@@ -17,13 +17,4 @@ int agent_conf_read(const struct agent_options *o, struct conf *c, char *err,
 int agent_conf_apply(const struct conf *c, struct agent_options *o, char *err,
 		     size_t err_size);
 
-/* What callers may have at once. */
-struct agent_limits {
-	unsigned calls, client_calls, streams;
-};
-
-/* Those that the file sets, else the defaults of limits.h.  -EINVAL with err. */
-int agent_conf_limits(const struct conf *c, struct agent_limits *ret, char *err,
-		      size_t err_size);
-
 #endif

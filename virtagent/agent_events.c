@@ -35,6 +35,7 @@
 #include "virtagent/codec.h"
 #include "virtagent/fault.h"
 #include "virtagent/http_client.h"
+#include "virtagent/limits.h"
 
 #define EVENT_NAME_MAX 64u
 #define EVENT_DATA_MAX (16u << 10) /* the host's limit (host/events.h) */
@@ -50,6 +51,7 @@
 struct event {
 	struct event *next;
 	uint64_t number;
+	size_t size; /* of name and data, as they are counted */
 	char name[EVENT_NAME_MAX + 1];
 	struct va_value *data;
 };
@@ -67,6 +69,7 @@ struct agent_events {
 	uint64_t asleep_ns; /* CLOCK_BOOTTIME ahead of CLOCK_MONOTONIC */
 	uint64_t number;
 	unsigned count;
+	uint64_t bytes, bytes_max; /* of those that wait */
 	uint64_t dropped;
 	struct event *first, **end;
 };
@@ -85,11 +88,60 @@ static bool name_ok(const char *name)
 	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == n;
 }
 
-static bool data_fits(const struct va_value *data)
+/* Bytes of the data as JSON; 0 = more than may be. */
+static size_t data_size(const struct va_value *data)
 {
 	CLEANUP_BUF struct buf json = BUF_INIT(EVENT_DATA_MAX);
 
-	return va_to_json(data, false, &json) == 0;
+	return va_to_json(data, false, &json) == 0 ? buf_len(&json) : 0;
+}
+
+/* Takes the oldest event out; the lock is held. */
+static struct event *take_first(struct agent_events *e)
+{
+	struct event *ev = e->first;
+
+	e->first = ev->next;
+	if (!e->first)
+		e->end = &e->first;
+	e->count--;
+	e->bytes -= ev->size;
+	return ev;
+}
+
+/* Drops the oldest until the rest fits; the lock is held.  How many. */
+static unsigned drop_excess(struct agent_events *e)
+{
+	unsigned n = 0;
+
+	while (e->count > AGENT_EVENTS_MAX || e->bytes > e->bytes_max) {
+		event_free(take_first(e));
+		n++;
+	}
+	e->dropped += n;
+	return n;
+}
+
+static void tell_dropped(struct agent_events *e, unsigned n, uint64_t max)
+{
+	static struct log_limit limit = LOG_LIMIT_INIT;
+
+	log_ratelimited(&limit, LOG_LVL_WARNING, "events: the oldest %u of those that wait "
+			"for the host were dropped: %llu bytes are kept (event-queue in "
+			"agent.conf), and %u of them", n, (unsigned long long)max,
+			AGENT_EVENTS_MAX);
+}
+
+void agent_events_set_max(struct agent_events *e, uint64_t bytes)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&e->lock);
+	e->bytes_max = bytes;
+	n = drop_excess(e);
+	pthread_mutex_unlock(&e->lock);
+	if (n)
+		tell_dropped(e, n, bytes);
 }
 
 /* A suspend that was asked for here is told again by the system's own hook. */
@@ -111,14 +163,17 @@ int agent_events_post(struct agent_events *e, const char *name,
 		      struct va_value *data)
 {
 	CLEANUP_VALUE struct va_value *owned = data ? data : va_struct();
-	uint64_t one = 1;
+	uint64_t one = 1, max;
 	struct event *ev;
+	unsigned dropped;
+	size_t size;
 
 	if (!owned)
 		return -ENOMEM;
 	if (!name_ok(name) || va_typeof(owned) != VA_STRUCT)
 		return -EINVAL;
-	if (!data_fits(owned))
+	size = data_size(owned);
+	if (!size)
 		return -EMSGSIZE;
 	if (told_before(e, name))
 		return 0;
@@ -127,20 +182,18 @@ int agent_events_post(struct agent_events *e, const char *name,
 		return -ENOMEM;
 	snprintf(ev->name, sizeof(ev->name), "%s", name);
 	ev->data = take_ptr(owned);
+	ev->size = strlen(name) + size;
 	pthread_mutex_lock(&e->lock);
 	ev->number = ++e->number;
 	*e->end = ev;
 	e->end = &ev->next;
-	if (e->count == AGENT_EVENTS_MAX) {
-		struct event *oldest = e->first;
-
-		e->first = oldest->next;
-		event_free(oldest);
-		e->dropped++;
-	} else {
-		e->count++;
-	}
+	e->count++;
+	e->bytes += ev->size;
+	dropped = drop_excess(e);
+	max = e->bytes_max;
 	pthread_mutex_unlock(&e->lock);
+	if (dropped)
+		tell_dropped(e, dropped, max);
 	/* A full counter is a wake-up already. */
 	if (write(e->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
 		return -errno;
@@ -214,13 +267,9 @@ static void sent(struct agent_events *e, uint64_t number)
 	pthread_mutex_lock(&e->lock);
 	/* It may have been dropped meanwhile, to make room. */
 	if (e->first && e->first->number == number) {
-		ev = e->first;
-		e->first = ev->next;
-		if (!e->first) {
-			e->end = &e->first;
+		ev = take_first(e);
+		if (!e->first)
 			pthread_cond_broadcast(&e->told);
-		}
-		e->count--;
 		e->dropped = 0;
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -413,6 +462,7 @@ struct agent_events *agent_events_new(const char *host_socket,
 	e->boot_id = strdup(boot_id);
 	e->state_file = state_file ? strdup(state_file) : NULL;
 	e->end = &e->first;
+	e->bytes_max = VA_EVENT_QUEUE_MAX;
 	e->asleep_ns = asleep();
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_condattr_init(&attr);

@@ -12,8 +12,8 @@
 
 struct agent_events;
 
-/* Events kept for a host that is away; the oldest go first, and the next that is
- * sent says how many. */
+/* Events kept for a host that is away, beside the limit of their bytes; the oldest go
+ * first, the log says so, and the next that is sent says how many. */
 #define AGENT_EVENTS_MAX 1000u
 
 /*
@@ -25,6 +25,8 @@ struct agent_events *agent_events_new(const char *host_socket,
 				      const char *agent_id, const char *boot_id,
 				      const char *state_file);
 
+/* How many bytes of events may wait; until then VA_EVENT_QUEUE_MAX. */
+void agent_events_set_max(struct agent_events *e, uint64_t bytes);
 /* Queues an event; data (a struct, or NULL) is taken over.  Any thread; never
  * blocks.  0, -EINVAL (name), -EMSGSIZE (data over 16 KiB as JSON), -ENOMEM. */
 int agent_events_post(struct agent_events *e, const char *name,

@@ -42,8 +42,9 @@ struct listener {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the listeners */
-static struct listener listeners[VA_LISTENERS_MAX];
+static struct listener listeners[VA_CONF_LISTENERS_MAX];
 static uint32_t last_id;
+static unsigned nlisteners, listeners_max = VA_LISTENERS_MAX;
 static atomic_uint streams, streams_max = VA_STREAMS_MAX;
 
 /* One request's state, and then one stream's. */
@@ -62,17 +63,21 @@ struct forward {
 static int listener_add(struct va_call *call, int fd, struct listener **ret)
 {
 	struct listener *l = NULL;
+	unsigned max;
 
 	pthread_mutex_lock(&lock);
-	for (size_t i = 0; i < VA_LISTENERS_MAX && !l; i++)
+	max = listeners_max;
+	for (size_t i = 0; i < VA_CONF_LISTENERS_MAX && nlisteners < max && !l; i++)
 		if (!listeners[i].id)
 			l = &listeners[i];
-	if (l)
+	if (l) {
 		*l = (struct listener){ .id = ++last_id, .fd = fd, .refs = 1 };
+		nlisteners++;
+	}
 	pthread_mutex_unlock(&lock);
 	if (!l)
 		return va_fault(call, VA_FAULT_BUSY, EBUSY, "%s: %u listeners at once, the "
-				"limit", call->method->name, VA_LISTENERS_MAX);
+				"limit (listeners in agent.conf)", call->method->name, max);
 	*ret = l;
 	return 0;
 }
@@ -82,7 +87,7 @@ static struct listener *listener_get(uint64_t id)
 	struct listener *l = NULL;
 
 	pthread_mutex_lock(&lock);
-	for (size_t i = 0; i < VA_LISTENERS_MAX && !l; i++)
+	for (size_t i = 0; i < VA_CONF_LISTENERS_MAX && !l; i++)
 		if (id && listeners[i].id == id && !listeners[i].over)
 			l = &listeners[i];
 	if (l)
@@ -103,6 +108,7 @@ static void listener_put(struct listener *l, bool over)
 	if (--l->refs == 0) {
 		close(l->fd);
 		l->id = 0;
+		nlisteners--;
 	}
 	pthread_mutex_unlock(&lock);
 }
@@ -168,9 +174,12 @@ static int take_place(struct forward *f)
 			"agent.conf)", f->form.call.method->name, max);
 }
 
-void agent_forward_set_max(unsigned max)
+void agent_forward_set_max(unsigned connections, unsigned max_listeners)
 {
-	streams_max = max;
+	streams_max = connections;
+	pthread_mutex_lock(&lock);
+	listeners_max = max_listeners;
+	pthread_mutex_unlock(&lock);
 }
 
 /* What outlives the request moves into a state of its own. */

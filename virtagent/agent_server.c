@@ -39,6 +39,7 @@
 #include "virtagent/agent_form.h"
 #include "virtagent/agent_ipc.h"
 #include "virtagent/agent_keys.h"
+#include "virtagent/agent_limits.h"
 #include "virtagent/agent_log.h"
 #include "virtagent/agent_spawn_client.h"
 #include "virtagent/codec.h"
@@ -68,7 +69,7 @@ struct agent_server {
 	struct outcomes *outcomes;
 	pthread_rwlock_t lock; /* policy: read by methods, replaced on reload */
 	struct policy *policy;
-	struct agent_limits limits;
+	struct guest_limits limits; /* under the lock, too */
 	int ipc_fd;    /* -1 = alone, on options->server_fd */
 	int signal_fd;
 	uint64_t trimmed_at; /* when memory was last given back */
@@ -157,6 +158,17 @@ static void on_stopping(struct agent_server *s, struct ipc_msg *m)
 
 	if (agent_farewell_get(&m->body, &f) < 0 || agent_farewell_start(&f) < 0)
 		log_warning("the host is not told why the agent ends");
+}
+
+static struct guest_limits limits_now(struct guest_context *ctx)
+{
+	struct agent_server *s = ctx->server;
+	struct guest_limits l;
+
+	pthread_rwlock_rdlock(&s->lock);
+	l = s->limits;
+	pthread_rwlock_unlock(&s->lock);
+	return l;
 }
 
 static int post_event(struct guest_context *ctx, const char *name,
@@ -281,22 +293,29 @@ static void on_log(struct ipc_msg *m)
 		agent_log_add((enum log_level)level, text);
 }
 
+/* Where the limits are kept to. */
 static void set_limits(struct agent_server *s)
 {
-	codec_set_limits(s->registry, s->limits.calls, s->limits.client_calls, "agent.conf");
-	agent_forward_set_max(s->limits.streams);
+	const struct guest_limits *l = &s->limits;
+
+	codec_set_limits(s->registry, (unsigned)l->calls, (unsigned)l->client_calls,
+			 "agent.conf");
+	agent_forward_set_max((unsigned)l->streams, (unsigned)l->listeners);
+	if (s->ctx.jobs)
+		jobs_set_limits(s->ctx.jobs, l->jobs, l->output);
+	agent_events_set_max(s->events, l->event_queue);
 }
 
 static int read_policy(struct agent_server *s, char *err, size_t err_size)
 {
 	struct policy *new = NULL, *old;
-	struct agent_limits limits;
+	struct guest_limits limits;
 	struct conf conf;
 	int r = agent_conf_read(s->options, &conf, err, err_size);
 
 	if (r < 0)
 		return r;
-	r = agent_conf_limits(&conf, &limits, err, err_size);
+	r = agent_limits_read(&conf, &limits, err, err_size);
 	if (r == 0)
 		r = policy_new(&conf, "guest", NULL, &new, err, err_size);
 	conf_done(&conf);
@@ -305,9 +324,9 @@ static int read_policy(struct agent_server *s, char *err, size_t err_size)
 	pthread_rwlock_wrlock(&s->lock);
 	old = s->policy;
 	s->policy = new;
+	s->limits = limits;
 	pthread_rwlock_unlock(&s->lock);
 	policy_free(old);
-	s->limits = limits;
 	if (s->registry)
 		set_limits(s);
 	return 0;
@@ -559,6 +578,7 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	s->ctx.check_path = check_path;
 	s->ctx.check_user = check_user;
 	s->ctx.check_connect = check_connect;
+	s->ctx.limits = limits_now;
 	s->ctx.post_event = post_event;
 	s->ctx.flush_events = flush_events;
 	s->ctx.server = s;

@@ -17,7 +17,7 @@ enum va_fault_code {
 	VA_FAULT_PARSE = -503,	   /* xmlrpc-c's: not well-formed XML-RPC */
 	VA_FAULT_INTERNAL = -500,
 	VA_FAULT_REFUSED = 1,	   /* policy: text names side, rule and file */
-	VA_FAULT_BUSY = 2,	   /* a limit of calls at once */
+	VA_FAULT_BUSY = 2,	   /* a limit of calls, jobs, streams ... at once */
 	VA_FAULT_NOT_CONNECTED = 3, /* host: the guest's agent is not there */
 	VA_FAULT_UNKNOWN_OUTCOME = 4,
 	VA_FAULT_FOREIGN_AGENT = 5, /* Virtagent-Call names another agent */

@@ -183,7 +183,7 @@ static int set_limit(const struct place *at, const char *value, unsigned max,
 	uint64_t number;
 
 	if (str_to_u64(value, max, &number) < 0 || number == 0)
-		return COMPLAIN(at, "%s = %s: not a number from 1 to %u", at->entry->key, value,
+		return COMPLAIN(at, "%s = %s: needs a number from 1 to %u", at->entry->key, value,
 				max);
 	*ret = (unsigned)number;
 	return 0;
@@ -197,6 +197,11 @@ static int set_guest_calls(const struct place *at, const char *value)
 static int set_guest_streams(const struct place *at, const char *value)
 {
 	return set_limit(at, value, VA_CONF_STREAMS_MAX, &at->conf->guest_streams);
+}
+
+static int set_guest_events(const struct place *at, const char *value)
+{
+	return set_limit(at, value, VA_CONF_EVENTS_MAX, &at->conf->guest_events);
 }
 
 /* A key once more in one section: a second guest of that name, most likely. */
@@ -295,6 +300,7 @@ static const struct conf_key keys[] = {
 	{ "hostd", "sandbox", set_sandbox },
 	{ "hostd", "guest-calls", set_guest_calls },
 	{ "hostd", "guest-streams", set_guest_streams },
+	{ "hostd", "guest-events", set_guest_events },
 	{ "events", "max-age", set_max_age },
 	{ "events", "max-count", set_max_count },
 	{ "events", "hooks", set_hooks },

@@ -10,6 +10,8 @@
 #ifndef VA_LIMITS_H
 #define VA_LIMITS_H
 
+#include <stdint.h>
+
 /* --- XML-RPC documents --------------------------------------------------- */
 
 /* Bytes of a document, calls and replies alike: room for one value of
@@ -100,7 +102,38 @@
 /* Seconds for a connection to a target to come about: beyond a lost SYN or two
  * nobody is there. */
 #define VA_CONNECT_S 20u
-/* Addresses that an agent listens on for forwards at once. */
+/* Addresses that an agent listens on for forwards at once, and the most that a
+ * configuration may set. */
 #define VA_LISTENERS_MAX 16u
+#define VA_CONF_LISTENERS_MAX 64u
+
+/* --- programs ------------------------------------------------------------- */
+
+/* Programs that callers run in a guest or have kept, at once: a forking mistake of
+ * a caller must not fill the guest.  At most, when configured: each has four
+ * descriptors of the server's thousand. */
+#define VA_JOBS_MAX 64u
+#define VA_CONF_JOBS_MAX 128u
+/* Bytes kept of each of a program's two streams, unless the caller says how many,
+ * and the most that he may say. */
+#define VA_JOB_OUTPUT (1u << 20)
+#define VA_JOB_OUTPUT_MAX (16u << 20)
+/* Bytes kept of all programs' output together: what VA_JOBS_MAX of them need. */
+#define VA_OUTPUT_MAX (UINT64_C(128) << 20)
+#define VA_CONF_OUTPUT_MAX (UINT64_C(4) << 30)
+#define VA_CONF_OUTPUT_MIN (UINT64_C(64) << 10)
+
+/* --- events --------------------------------------------------------------- */
+
+/* Bytes of events (names and data as JSON) that a guest keeps for a host that is
+ * away; an event has at most 16 KiB. */
+#define VA_EVENT_QUEUE_MAX (UINT64_C(4) << 20)
+#define VA_CONF_EVENT_QUEUE_MAX (UINT64_C(256) << 20)
+#define VA_CONF_EVENT_QUEUE_MIN (UINT64_C(64) << 10)
+/* Events that a host takes of one guest in a second, and four times as many at
+ * once: each is a row of its store. */
+#define VA_GUEST_EVENTS_MAX 50u
+#define VA_GUEST_EVENTS_BURST 4u
+#define VA_CONF_EVENTS_MAX 10000u
 
 #endif

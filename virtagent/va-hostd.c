@@ -273,7 +273,7 @@ static void on_hup(int signo, void *arg)
 	hostd_server_set_commands(d->h.server);
 	hostd_server_set_policies(d->h.server, take_ptr(d->h.conf.policies));
 	events_set_limits(d->h.events, d->h.conf.event_age_ns,
-			  d->h.conf.event_count);
+			  d->h.conf.event_count, d->h.conf.guest_events);
 	discover_reload(d->discover);
 	hostd_sync_guests(&d->h);
 	for (struct guest *g = d->h.guests; g; g = g->next)
@@ -392,6 +392,7 @@ static int make_events(struct daemon_state *d)
 		.path = path,
 		.max_age_ns = h->conf.event_age_ns,
 		.max_count = h->conf.event_count,
+		.per_sec = h->conf.guest_events,
 	};
 	int err = path && dir ? dir_make_private(dir_state()) : -ENOMEM;
 

@@ -5,6 +5,7 @@
 # SPDX-License-Identifier: MIT
 import concurrent.futures
 import os
+import re
 import signal
 import socket
 import sys
@@ -160,8 +161,8 @@ def _():
             for _ in range(70):
                 jobs.append(server().guest.exec.start(["sleep", "600"])["job"])
         except xmlrpc.client.Fault as f:
-            assert f.faultCode == 1011 and "64 programs run or are kept already, which is the " \
-                "limit" in f.faultString, f
+            assert f.faultCode == 2 and "64 programs run or are followed, the limit (jobs in " \
+                "agent.conf)" in f.faultString, f
         assert len(jobs) == 64, len(jobs)
         status, _, body = http_request(rpc_sock, "GET", "/exec?arg=true")
         assert status == 503 and b"64 programs" in body, (status, body)
@@ -174,6 +175,130 @@ def _():
                 server().guest.exec.kill(j, "KILL")
             except xmlrpc.client.Fault:
                 pass
+
+
+@suite.case("jobs in agent.conf: a program too many is not even started; ended ones make room")
+def _():
+    e = server().guest.exec
+    mark = os.path.join(tmpdir(), "started")
+    configure("[agent]\njobs = 2\n")
+    ended = e.start(["true"])["job"]
+    e.status(ended, 10000)
+    held = [e.start(["sleep", "600"])["job"] for _ in range(2)]
+    assert ended not in [j["job"] for j in e.list()]        # it made room
+    fault(2, "2 programs run or are followed, the limit (jobs in agent.conf)", e.start,
+          ["touch", mark])
+    r = client("exec", "--", "touch", mark)
+    assert r.returncode == 125 and "the limit (jobs in agent.conf)" in r.stderr, r
+    assert not os.path.exists(mark)
+    configure("[agent]\njobs = 3\n")
+    assert e.run(["touch", mark])["exit"] == 0 and os.path.exists(mark)
+    for j in held:
+        e.kill(j, "KILL")
+        e.status(j, 10000)
+    configure("")
+
+
+@suite.case("output in agent.conf: what all programs may keep; what has ended counts by its size")
+def _():
+    e = server().guest.exec
+    configure("[agent]\noutput = 8M\n")
+    for j in e.list():
+        e.forget(j["job"])
+    # 8 MiB are four programs with 1 MiB for each stream, or one with 4.
+    held = [e.start(["sleep", "600"])["job"] for _ in range(4)]
+    fault(2, "the kept output of all programs may have 8388608 bytes, the limit (output in "
+          "agent.conf)", e.start, ["true"])
+    r = client("exec", "--", "true")
+    assert r.returncode == 125 and "output in agent.conf" in r.stderr, r
+    for j in held:
+        e.kill(j, "KILL")
+        e.status(j, 10000)
+    # These keep next to nothing now: all of it is free again.
+    assert len([j for j in e.list() if j["job"] in held]) == 4
+    big = e.start(["sh", "-c", "head -c 5000000 /dev/zero"], {"output_max": 4000000})["job"]
+    done = e.status(big, 10000)
+    assert done["over"] and done["stdout_bytes"] - done["stdout_dropped"] == 4000000, done
+    # It has 4 MB still, and is forgotten when they are needed.
+    assert e.run(["true"])["exit"] == 0
+    two = e.start(["true"], {"output_max": 3000000})["job"]
+    assert e.status(two, 10000)["exit"] == 0
+    assert big not in [j["job"] for j in e.list()]
+    fault(2, "; output_max is 4200000", e.start, ["true"], {"output_max": 4200000})
+    fault(1022, "0 to 16777216", e.start, ["true"], {"output_max": (16 << 20) + 1})
+    # Below what a program gets unasked, it gets less.
+    configure("[agent]\noutput = 64K\n")
+    done = e.run(["head", "-c", "100000", "/dev/zero"])
+    assert len(done["stdout"]) == 32768 and done["stdout_dropped"] == 100000 - 32768, \
+        {**done, "stdout": len(done["stdout"])}
+    configure("")
+
+
+@suite.case("listeners in agent.conf")
+def _():
+    configure("[agent]\nlisteners = 1\n")
+    p = Process([program("va-client"), "forward", "-R", "web", "0", "1"], env=hostd.env)
+    p.wait_log("->")
+    r = client("forward", "-R", "web", "0", "1")
+    assert r.returncode == 2 and "1 listeners at once, the limit (listeners in agent.conf)" \
+        in r.stderr, r
+    configure("[agent]\nlisteners = 2\n")
+    q = Process([program("va-client"), "forward", "-R", "web", "0", "1"], env=hostd.env)
+    q.wait_log("->")
+    p.kill()
+    q.kill()
+    configure("")
+
+
+@suite.case("event-queue in agent.conf: a host that is away finds the newest, and how many are gone")
+def _():
+    configure("[agent]\nevent-queue = 64K\n")
+    last = hostd.events()[-1]["seq"]
+    hostd.process.kill()
+    env = {"VA_RUNTIME_DIR": agent_dir, "VA_GUEST": ""}
+    data = '{"n": %d, "filling": "' + "x" * 9000 + '"}'
+    for n in range(12):         # seven of 9 KB are 64 KiB
+        run([program("va-client"), "event", "send", "many", data % n], env=env, check=True)
+    wait_until(lambda: re.search(r"events: the oldest \d+ of those that wait for the host were "
+                                 r"dropped: 65536 bytes are kept \(event-queue in agent.conf\)",
+                                 agent.log()), 10, "the warning")
+    hostd.start()
+    hostd.wait_state("web", "connected", 30)
+
+    def arrived():
+        got = [x["data"] for x in hostd.events(last) if x["event"] == "many"]
+        return got if got and got[-1]["n"] == 11 else None
+    got = wait_until(arrived, 30, "the newest event")
+    assert [x["n"] for x in got] == list(range(5, 12)), [x["n"] for x in got]
+    first = [x["data"] for x in hostd.events(last) if "events_dropped" in x["data"]]
+    assert first and first[0]["events_dropped"] >= 5, first
+    configure("")
+
+
+@suite.case("guest-events in hostd.conf: more in a second are refused, and come later")
+def _():
+    hostd.write_conf("[hostd]\nguest-events = 2\n")
+    n = hostd.log().count("configuration read again")
+    hostd.reload()
+    wait_until(lambda: hostd.log().count("configuration read again") > n, 10, "the reload")
+    host = xmlrpc_proxy(os.path.join(agent_dir, "host.sock"), 20).host
+
+    def refused():
+        try:
+            host.event.send("burst", {})
+            return None
+        except xmlrpc.client.Fault as f:
+            return f
+    f = next(f for f in (refused() for _ in range(60)) if f)
+    assert f.faultCode == -509 and "more than 2 events a second (bursts of 8), the limit " \
+        "(guest-events in hostd.conf)" in f.faultString, f
+    assert "guest web: sends more than 2 events a second, the limit (guest-events in " \
+        "hostd.conf)" in hostd.log()
+    # The agent's own are not lost.
+    run([program("va-client"), "event", "send", "after-all"],
+        env={"VA_RUNTIME_DIR": agent_dir, "VA_GUEST": ""}, check=True)
+    hostd.wait_event("after-all", seconds=30)
+    hostd.wait_event("events-refused", seconds=30)
 
 
 @suite.case("sizes and counts of arguments: the error names the limit")
@@ -239,7 +364,7 @@ def _():
         hostd.write_conf("[hostd]\n%s\n" % bad)
         r = run([program("va-hostd"), "-c", os.path.join(hostd.conf_dir, "hostd.conf")],
                 env=hostd.env)
-        assert r.returncode != 0 and "hostd.conf:2" in r.stderr and "not a number" in r.stderr, r
+        assert r.returncode != 0 and "hostd.conf:2" in r.stderr and "needs a number" in r.stderr, r
     write_agent_conf("[agent]\ncalls = 0\n")
     r = run([program("va-agent"), "-f", agent_conf, "-c", "unix-listen:%s/x:-" % agent_dir],
             env={"VA_RUNTIME_DIR": agent_dir + "2", "VA_CONF_DIR": agent_dir})

@@ -45,25 +45,31 @@ static struct va_value *method_list(struct guest_context *ctx, bool names_only)
 	return list;
 }
 
-static struct va_value *limits(void)
+static struct va_value *limits(struct guest_context *ctx)
 {
-	static const struct {
+	struct guest_limits l = ctx->limits(ctx);
+	const struct {
 		const char *name;
-		int64_t value;
+		uint64_t value;
 	} rows[] = {
 		{ "document_bytes", VA_XML_MAX },
 		{ "depth", VA_XML_DEPTH_MAX },
 		{ "elements", VA_XML_ELEMENTS_MAX },
 		{ "base64_bytes", VA_BYTES_MAX },
-		{ "calls", VA_CALLS_MAX },
 		{ "connections", VA_HTTP_CONNECTIONS_MAX },
-		{ "programs", SPAWN_JOBS_MAX },
+		{ "calls", l.calls },
+		{ "client_calls", l.client_calls },
+		{ "streams", l.streams },
+		{ "listeners", l.listeners },
+		{ "jobs", l.jobs },
+		{ "output_bytes", l.output },
+		{ "event_queue_bytes", l.event_queue },
 	};
 	struct va_value *s = va_struct();
 	int r = 0;
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		guest_set(s, rows[i].name, va_int(rows[i].value), &r);
+		guest_set(s, rows[i].name, va_int((int64_t)rows[i].value), &r);
 	if (r < 0) {
 		va_value_free(s);
 		return NULL;
@@ -103,7 +109,7 @@ static int capabilities(struct va_call *call, struct va_value **ret)
 	if (call->caller->remote)
 		guest_set(s, "vm_uuid", vm_uuid(), &r);
 	guest_set(s, "methods", method_list(ctx, false), &r);
-	guest_set(s, "limits", limits(), &r);
+	guest_set(s, "limits", limits(ctx), &r);
 	guest_set(s, "features", features, &r);
 	if (ctx->last_end)
 		guest_set(s, "last_end", va_value_copy(ctx->last_end), &r);
@@ -149,7 +155,9 @@ static const struct va_method rows[] = {
 		       "new with each boot), vm_uuid (the virtual machine's, as "
 		       "its firmware tells it, or \"\"; for the host only), methods (structs of name and allowed: "
 		       "whether this guest's policy lets you call it), limits "
-		       "(each a number), features (spawner: whether programs can "
+		       "(numbers: those of documents, and as they are set now "
+		       "those of virtagent.conf(5): calls, client_calls, streams, "
+		       "listeners, jobs, output_bytes, event_queue_bytes), features (spawner: whether programs can "
 		       "be started now; halt, powerdown, reboot, suspend: whether "
 		       "guest.shutdown can do it), and where the agent before did "
 		       "not end in order last_end (a struct: process, reason "

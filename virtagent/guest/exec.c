@@ -350,7 +350,7 @@ int guest_run_job(struct va_call *call, struct exec_request *rq,
 	CLEANUP_JOB struct job *j = NULL;
 	int r;
 
-	rq->job.output_max = READ_MAX;
+	rq->job.output_max = 0;
 	r = exec_start(call, rq, &j);
 	if (r == 0)
 		r = exec_feed(call, rq, j);

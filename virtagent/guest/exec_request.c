@@ -22,7 +22,9 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/str.h"
+#include "virtagent/fault.h"
 #include "virtagent/guest/guest.h"
+#include "virtagent/limits.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -213,7 +215,7 @@ static int set_option(struct va_call *call, struct exec_request *rq,
 		return va_get_bool(v, &rq->job.tty) < 0 ?
 			       va_fail(call, EINVAL, "option tty: needs a boolean") : 0;
 	if (!strcmp(name, "output_max")) {
-		r = option_size(call, v, name, JOB_OUTPUT_MAX, &number);
+		r = option_size(call, v, name, VA_JOB_OUTPUT_MAX, &number);
 		rq->job.output_max = r == 0 ? (size_t)number : 0;
 		return r;
 	}
@@ -310,6 +312,22 @@ static const char *home_of(const struct exec_request *rq)
 	return rq->has_user && access(rq->user.home, F_OK) == 0 ? rq->user.home : NULL;
 }
 
+static int at_limit(struct va_call *call, const struct exec_request *rq, int r)
+{
+	struct guest_limits l = guest_context(call)->limits(guest_context(call));
+	char ask[48] = "";
+
+	if (r == -EUSERS)
+		return va_fault(call, VA_FAULT_BUSY, EBUSY, "%s: %llu programs run or "
+				"are followed, the limit (jobs in agent.conf)",
+				call->method->name, (unsigned long long)l.jobs);
+	if (rq->job.output_max)
+		snprintf(ask, sizeof(ask), "; output_max is %zu", rq->job.output_max);
+	return va_fault(call, VA_FAULT_BUSY, EBUSY, "%s: the kept output of all programs "
+			"may have %llu bytes, the limit (output in agent.conf)%s",
+			call->method->name, (unsigned long long)l.output, ask);
+}
+
 int exec_start(struct va_call *call, struct exec_request *rq, struct job **ret)
 {
 	struct guest_context *ctx = guest_context(call);
@@ -338,10 +356,13 @@ int exec_start(struct va_call *call, struct exec_request *rq, struct job **ret)
 		rq->job.spawn.ngroups = rq->user.ngroups;
 	}
 	r = job_start(ctx->jobs, &rq->job, call->cancel_fd, ret);
+	if (r == -EUSERS || r == -ENOBUFS)
+		return at_limit(call, rq, r);
 	if (r == -EAGAIN)
-		return va_fail(call, EAGAIN,
-			       "%u programs run or are kept already, which is the limit",
-			       JOBS_MAX);
+		return va_fault(call, VA_FAULT_BUSY, EBUSY, "%s: no program is started "
+				"now: %u run, the most there may be, or the agent's "
+				"spawner is being replaced", call->method->name,
+				SPAWN_JOBS_MAX);
 	if (r == -E2BIG)
 		return va_fail(call, E2BIG,
 			       "arguments and environment are too long (the limit is "

@@ -21,6 +21,15 @@ struct keyring;
 
 #define GUEST_ID_SIZE UUID_SIZE
 
+/* What callers may have at once; agent.conf sets them (agent_limits.c). */
+struct guest_limits {
+	uint64_t calls, client_calls; /* beside class info; of one client */
+	uint64_t streams, listeners;  /* forwarded connections */
+	uint64_t jobs;		      /* programs that run or are kept */
+	uint64_t output;	      /* bytes kept of all jobs' output */
+	uint64_t event_queue;	      /* bytes of events that wait for the host */
+};
+
 struct guest_context {
 	/* Made anew by each server process: the outcomes of calls are kept in
 	 * its memory, so a replaced server is another agent (exit 11). */
@@ -39,6 +48,8 @@ struct guest_context {
 	/* May the call connect there (connect.h)?  0, or -EPERM with its fault. */
 	int (*check_connect)(struct va_call *call, const char *asked,
 			     const char *real);
+	/* As they are configured now. */
+	struct guest_limits (*limits)(struct guest_context *ctx);
 	/* Tells the host something, now or when it is back (agent_events.h); data
 	 * is taken over. */
 	int (*post_event)(struct guest_context *ctx, const char *name,

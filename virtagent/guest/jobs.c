@@ -19,6 +19,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "virtagent/guest/jobs_priv.h"
+#include "virtagent/limits.h"
 
 void jobs_wake(int fd)
 {
@@ -62,29 +63,49 @@ void job_unlink(struct job *j)
 	}
 }
 
-int jobs_make_place(struct jobs *t)
+uint64_t job_kept(const struct job *j)
+{
+	if (j->info.over)
+		return j->ring[0].alloc + j->ring[1].alloc;
+	return j->ring[0].max + (j->info.tty ? 0 : j->ring[1].max);
+}
+
+/* Counts the jobs and what they keep, without those whose time is over; the one
+ * that ended longest ago, NULL = none. */
+static struct job *count_jobs(struct jobs *t, uint64_t *n, uint64_t *bytes)
 {
 	uint64_t now = clock_now();
 	struct job *oldest = NULL;
-	unsigned n = 0;
 
+	*n = t->starting;
+	*bytes = t->starting_bytes;
 	for (struct job *j = t->list, *next; j; j = next) {
+		bool idle = j->info.over && !j->info.followers;
+
 		next = j->next;
-		if (j->info.over && !j->info.followers &&
-		    now - j->info.ended_ns > JOB_KEEP_NS) {
+		if (idle && now - j->info.ended_ns > JOB_KEEP_NS) {
 			job_unlink(j);
 			continue;
 		}
-		n++;
-		if (j->info.over && !j->info.followers &&
-		    (!oldest || j->info.ended_ns < oldest->info.ended_ns))
+		++*n;
+		*bytes += job_kept(j);
+		if (idle && (!oldest || j->info.ended_ns < oldest->info.ended_ns))
 			oldest = j;
 	}
-	if (n < JOBS_MAX)
-		return 0;
-	if (!oldest)
-		return -EAGAIN;
-	job_unlink(oldest);
+	return oldest;
+}
+
+int jobs_make_place(struct jobs *t, uint64_t more)
+{
+	struct job *oldest;
+	uint64_t n, bytes;
+
+	while ((oldest = count_jobs(t, &n, &bytes)),
+	       n >= t->max || more > t->output_max || bytes > t->output_max - more) {
+		if (!oldest || more > t->output_max)
+			return n >= t->max ? -EUSERS : -ENOBUFS;
+		job_unlink(oldest);
+	}
 	return 0;
 }
 
@@ -122,6 +143,8 @@ struct jobs *jobs_new(struct spawn_client *spawner)
 	}
 	pthread_mutex_init(&t->lock, NULL);
 	t->spawner = spawner;
+	t->max = VA_JOBS_MAX;
+	t->output_max = VA_OUTPUT_MAX;
 	return t;
 }
 
@@ -130,6 +153,14 @@ void jobs_on_end(struct jobs *t, void (*fn)(void *arg, const struct job_info *in
 {
 	t->ended = fn;
 	t->ended_arg = arg;
+}
+
+void jobs_set_limits(struct jobs *t, uint64_t max, uint64_t output)
+{
+	pthread_mutex_lock(&t->lock);
+	t->max = max;
+	t->output_max = output;
+	pthread_mutex_unlock(&t->lock);
 }
 
 void jobs_free(struct jobs *t)
@@ -151,32 +182,30 @@ void jobs_free(struct jobs *t)
 
 /* --- references ----------------------------------------------------------- */
 
-struct job *job_find(struct jobs *t, uint32_t id)
+/* The first job whose number is in [low, high], with a reference. */
+static struct job *find(struct jobs *t, uint64_t low, uint64_t high)
 {
-	struct job *found = NULL;
+	struct job *j;
 
 	pthread_mutex_lock(&t->lock);
-	for (struct job *j = t->list; j && !found; j = j->next)
-		if (j->info.id == id)
-			found = j;
-	if (found)
-		found->refs++;
+	for (j = t->list; j && j->info.id < low; j = j->next)
+		;
+	if (j && j->info.id > high)
+		j = NULL;
+	if (j)
+		j->refs++;
 	pthread_mutex_unlock(&t->lock);
-	return found;
+	return j;
+}
+
+struct job *job_find(struct jobs *t, uint32_t id)
+{
+	return find(t, id, id);
 }
 
 struct job *job_next(struct jobs *t, uint32_t id)
 {
-	struct job *found = NULL;
-
-	pthread_mutex_lock(&t->lock);
-	for (struct job *j = t->list; j && !found; j = j->next)
-		if (j->info.id > id)
-			found = j;
-	if (found)
-		found->refs++;
-	pthread_mutex_unlock(&t->lock);
-	return found;
+	return find(t, (uint64_t)id + 1, UINT32_MAX);
 }
 
 void job_put(struct job *j)

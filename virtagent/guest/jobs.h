@@ -5,7 +5,8 @@
  * thread reads the output of all jobs into rings.  While somebody follows a job
  * nothing that he has not seen is dropped: the program is made to wait instead;
  * while nobody does, the newest bytes are kept.  A job and its output stay until
- * they are forgotten, or JOB_KEEP_NS after its end when others need the place.
+ * they are forgotten, or until others need the place: JOB_KEEP_NS after its end, and
+ * of those that have ended the oldest at once when there is none left.
  *
  * All calls are thread-safe; those that wait poll the cancel descriptor they
  * are given.  A job pointer is a reference, to be given back with job_put().
@@ -22,9 +23,6 @@
 
 #include "virtagent/agent_spawn.h"
 
-#define JOBS_MAX 64u		     /* running or kept, as SPAWN_JOBS_MAX */
-#define JOB_OUTPUT_DEFAULT (1u << 20) /* kept bytes a stream */
-#define JOB_OUTPUT_MAX (16u << 20)
 #define JOB_KEEP_NS UINT64_C(600000000000) /* 10 minutes, as kept results */
 
 struct jobs;
@@ -38,7 +36,7 @@ struct job_request {
 	bool stdin_open;	    /* else /dev/null */
 	bool tty;		    /* one terminal for 0-2 */
 	unsigned rows, cols;	    /* of the terminal; 0 = 24 x 80 */
-	size_t output_max;	    /* 0 = default */
+	size_t output_max;	    /* kept bytes a stream; 0 = VA_JOB_OUTPUT */
 };
 
 struct job_info {
@@ -58,11 +56,15 @@ struct jobs *jobs_new(struct spawn_client *spawner);
  * not wait.  Before the first job. */
 void jobs_on_end(struct jobs *t, void (*fn)(void *arg, const struct job_info *info),
 		 void *arg);
+/* How many jobs there may be, running or kept, and how many bytes all of them may
+ * keep; until then the defaults of limits.h.  Any thread; those that are there stay. */
+void jobs_set_limits(struct jobs *t, uint64_t max, uint64_t output);
 /* Kills nothing; ends the thread. */
 void jobs_free(struct jobs *t);
 
 /* 0 with *ret, also for a program that could not be started (its status says
- * so); -EAGAIN when JOBS_MAX jobs run; as spawn_start(). */
+ * so); -EUSERS when as many run as may, -ENOBUFS when what it may keep does not fit
+ * beside the others', and then nothing was started; as spawn_start(). */
 int job_start(struct jobs *t, const struct job_request *rq, int cancel_fd,
 	      struct job **ret);
 /* By number: NULL when there is none. */

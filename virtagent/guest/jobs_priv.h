@@ -45,6 +45,9 @@ struct jobs {
 	bool running, stop;
 	int wake_fd;
 	uint32_t last_id;
+	uint64_t max, output_max; /* jobs, and bytes that they keep */
+	unsigned starting;	  /* jobs that have room made, and what they may keep */
+	uint64_t starting_bytes;
 	struct job *list; /* in the order of numbers */
 };
 
@@ -64,8 +67,11 @@ void job_changed(struct job *j);
 void job_unref(struct job *j);
 /* Takes it out of the table. */
 void job_unlink(struct job *j);
-/* Makes a place in the table, by forgetting what ended longest ago.  0 or -EAGAIN. */
-int jobs_make_place(struct jobs *t);
+/* Bytes that it holds or may come to hold. */
+uint64_t job_kept(const struct job *j);
+/* Makes room for a job that keeps so many bytes, by forgetting what ended longest
+ * ago.  0, -EUSERS or -ENOBUFS. */
+int jobs_make_place(struct jobs *t, uint64_t bytes);
 /* Notices the program's end, and that of its output. */
 void job_check_over(struct job *j);
 /* Starts the reading thread, once. */

@@ -18,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "virtagent/guest/jobs_priv.h"
+#include "virtagent/limits.h"
 
 #define DRAIN_NS (1 * NSEC_PER_SEC)
 #define PUMP_STACK (128u << 10)
@@ -102,7 +103,7 @@ static size_t pump_set(struct jobs *t, struct pollfd *fds, struct poll_slot *slo
 static void *pump(void *arg)
 {
 	/* Per job two streams and its end. */
-	static const size_t room = 1 + 3 * (JOBS_MAX + 1);
+	static const size_t room = 1 + 3 * (VA_CONF_JOBS_MAX + 1);
 	CLEANUP_FREE struct pollfd *fds = calloc(room, sizeof(*fds));
 	CLEANUP_FREE struct poll_slot *slots = calloc(room, sizeof(*slots));
 	struct jobs *t = arg;

@@ -18,6 +18,7 @@
 #include "common/clock.h"
 #include "common/sock.h"
 #include "virtagent/guest/jobs_priv.h"
+#include "virtagent/limits.h"
 
 #define SPAWN_WAIT_NS (5 * NSEC_PER_SEC)
 
@@ -84,14 +85,21 @@ static int open_streams(struct job *j, const struct job_request *rq, int theirs[
 
 static struct job *job_new(struct jobs *t, const struct job_request *rq)
 {
-	size_t max = rq->output_max ? rq->output_max : JOB_OUTPUT_DEFAULT;
 	struct job *j = calloc(1, sizeof(*j));
+	size_t max;
 
 	if (!j)
 		return NULL;
 	j->table = t;
 	j->refs = 1;
 	j->in_fd = j->out_fd[0] = j->out_fd[1] = -1;
+	/* What nobody asked for is no reason to refuse. */
+	pthread_mutex_lock(&t->lock);
+	max = VA_JOB_OUTPUT < t->output_max / 2 ? VA_JOB_OUTPUT :
+						   (size_t)t->output_max / 2;
+	pthread_mutex_unlock(&t->lock);
+	if (rq->output_max)
+		max = rq->output_max;
 	j->ring[0] = RING_INIT(max);
 	j->ring[1] = RING_INIT(max);
 	j->info.tty = rq->tty;
@@ -101,14 +109,27 @@ static struct job *job_new(struct jobs *t, const struct job_request *rq)
 	return j;
 }
 
-/* Enters the started job into the table, which takes a reference. */
+/* Takes a place before anything is started; it is given back by job_enter(). */
+static int take_place(struct jobs *t, uint64_t bytes)
+{
+	int r;
+
+	pthread_mutex_lock(&t->lock);
+	r = jobs_make_place(t, bytes);
+	if (r == 0) {
+		t->starting++;
+		t->starting_bytes += bytes;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return r;
+}
+
+/* Enters the started job into the table, which takes a reference; the lock is held. */
 static int job_enter(struct jobs *t, struct job *j)
 {
 	struct job **end = &t->list;
 	int r = jobs_pump_start(t);
 
-	if (r == 0)
-		r = jobs_make_place(t);
 	if (r < 0)
 		return r;
 	while (*end)
@@ -121,17 +142,13 @@ static int job_enter(struct jobs *t, struct job *j)
 	return 0;
 }
 
-int job_start(struct jobs *t, const struct job_request *rq, int cancel_fd,
-	      struct job **ret)
+static int run(struct jobs *t, struct job *j, const struct job_request *rq,
+	       int cancel_fd)
 {
 	int theirs[3] = { -1, -1, -1 };
 	struct spawn_request spawn = rq->spawn;
-	struct job *j = job_new(t, rq);
-	int r;
+	int r = open_streams(j, rq, theirs);
 
-	if (!j)
-		return -ENOMEM;
-	r = open_streams(j, rq, theirs);
 	if (r == 0) {
 		memcpy(spawn.fds, theirs, sizeof(theirs));
 		spawn.flags |= rq->tty ? SPAWN_TTY : 0;
@@ -140,7 +157,27 @@ int job_start(struct jobs *t, const struct job_request *rq, int cancel_fd,
 	}
 	for (int i = 0; i < 3; i++)
 		close_fd(&theirs[i]);
+	return r;
+}
+
+int job_start(struct jobs *t, const struct job_request *rq, int cancel_fd,
+	      struct job **ret)
+{
+	struct job *j = job_new(t, rq);
+	uint64_t bytes = j ? job_kept(j) : 0;
+	bool placed = false;
+	int r = j ? take_place(t, bytes) : -ENOMEM;
+
+	if (!j)
+		return r;
+	placed = r == 0;
+	if (placed)
+		r = run(t, j, rq, cancel_fd);
 	pthread_mutex_lock(&t->lock);
+	if (placed) {
+		t->starting--;
+		t->starting_bytes -= bytes;
+	}
 	if (r == 0) {
 		r = job_enter(t, j);
 		if (r < 0)

@@ -14,6 +14,7 @@
 
 #include "common/clock.h"
 #include "virtagent/host/host.h"
+#include "virtagent/limits.h"
 
 int host_ping(struct va_call *call, struct va_value **ret)
 {
@@ -78,16 +79,17 @@ static struct va_value *method_rows(const struct va_call *call)
 	return rows;
 }
 
-static struct va_value *limits(void)
+static struct va_value *limits(const struct host_context *h)
 {
+	unsigned per_sec = events_per_sec(h->events);
 	struct va_value *v = va_struct();
 	int err;
 
 	err = va_set(v, "event_data", va_int(EVENT_DATA_MAX));
 	if (err == 0)
-		err = va_set(v, "events_per_second", va_int(EVENTS_PER_SEC));
+		err = va_set(v, "events_per_second", va_int(per_sec));
 	if (err == 0)
-		err = va_set(v, "events_burst", va_int(EVENTS_BURST));
+		err = va_set(v, "events_burst", va_int(per_sec * VA_GUEST_EVENTS_BURST));
 	if (err == 0)
 		err = va_set(v, "events_read", va_int(EVENTS_READ_MAX));
 	if (err == 0)
@@ -110,7 +112,7 @@ static int host_capabilities(struct va_call *call, struct va_value **ret)
 	if (err == 0)
 		err = va_set(v, "methods", method_rows(call));
 	if (err == 0)
-		err = va_set(v, "limits", limits());
+		err = va_set(v, "limits", limits(h));
 	if (err == 0 && !call->caller->guest)
 		err = va_set(v, "started", va_double(h->started));
 	if (err < 0) {

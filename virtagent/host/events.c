@@ -26,6 +26,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "virtagent/host/events_priv.h"
+#include "virtagent/limits.h"
 
 #define TRIM_EVERY 1000u     /* events between two looks at the retention */
 #define POSTED_MAX 10000u    /* events that wait for the store's thread */
@@ -226,17 +227,20 @@ static void tell_refused(struct events *e, const char *guest, uint64_t refused)
 	events_post(e, guest, "events-refused", data);
 }
 
-static bool may_send(struct events *e, const char *guest, uint64_t *refused)
+static bool may_send(struct events *e, const char *guest, uint64_t *refused,
+		     unsigned *per_sec)
 {
 	bool ok, first;
 
 	pthread_mutex_lock(&e->lock);
+	*per_sec = (unsigned)e->rate.per_sec;
 	ok = rate_take(&e->rate, guest, clock_now(), refused);
 	first = !ok && *refused == 1;
 	pthread_mutex_unlock(&e->lock);
 	if (first)
-		log_warning("guest %s: sends more than %u events a second; "
-			    "refusing", guest, EVENTS_PER_SEC);
+		log_warning("guest %s: sends more than %u events a second, the "
+			    "limit (guest-events in hostd.conf); refusing", guest,
+			    *per_sec);
 	return ok;
 }
 
@@ -251,6 +255,7 @@ int events_send(struct events *e, const struct event_sent *sent,
 {
 	CLEANUP(job_done) struct job j = { .must_last = true };
 	uint64_t refused;
+	unsigned per_sec;
 	int err;
 
 	text[0] = '\0';
@@ -271,10 +276,10 @@ int events_send(struct events *e, const struct event_sent *sent,
 		snprintf(text, size, "not kept: %s", strerror(-err));
 	if (err < 0)
 		return err;
-	if (!may_send(e, sent->guest, &refused)) {
+	if (!may_send(e, sent->guest, &refused, &per_sec)) {
 		snprintf(text, size, "more than %u events a second (bursts of "
-			 "%u); send it again later", EVENTS_PER_SEC,
-			 EVENTS_BURST);
+			 "%u), the limit (guest-events in hostd.conf); send it "
+			 "again later", per_sec, per_sec * VA_GUEST_EVENTS_BURST);
 		return -EBUSY;
 	}
 	if (refused)
@@ -295,6 +300,12 @@ int events_send(struct events *e, const struct event_sent *sent,
 }
 
 /* --- the whole ---------------------------------------------------------- */
+
+static void set_rate(struct events *e, unsigned per_sec)
+{
+	e->rate.per_sec = per_sec ? per_sec : VA_GUEST_EVENTS_MAX;
+	e->rate.burst = e->rate.per_sec * VA_GUEST_EVENTS_BURST;
+}
 
 static void run_start(void *arg)
 {
@@ -317,8 +328,8 @@ struct events *events_new(const struct events_config *cfg)
 	e->loop = cfg->loop;
 	e->max_age_ns = cfg->max_age_ns;
 	e->max_count = cfg->max_count;
-	e->rate = RATE_INIT(EVENTS_PER_SEC, EVENTS_BURST);
 	pthread_mutex_init(&e->lock, NULL);
+	set_rate(e, cfg->per_sec);
 	e->store = store_open(cfg->path);
 	if (!e->store ||
 	    loop_call(store_loop(e->store), run_start, e, CLOCK_NEVER) < 0) {
@@ -349,10 +360,21 @@ struct store *events_store(struct events *e)
 }
 
 void events_set_limits(struct events *e, uint64_t max_age_ns,
-		       uint64_t max_count)
+		       uint64_t max_count, unsigned per_sec)
 {
 	pthread_mutex_lock(&e->lock);
+	set_rate(e, per_sec);
 	e->max_age_ns = max_age_ns;
 	e->max_count = max_count;
 	pthread_mutex_unlock(&e->lock);
+}
+
+unsigned events_per_sec(struct events *e)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&e->lock);
+	n = (unsigned)e->rate.per_sec;
+	pthread_mutex_unlock(&e->lock);
+	return n;
 }

@@ -21,14 +21,12 @@ struct store;
 #define EVENT_DATA_MAX (16u << 10) /* bytes of its data as JSON */
 #define EVENT_LINE_MAX (20u << 10) /* bytes of an event as a line of JSON */
 #define EVENTS_READ_MAX 1000u	  /* events of one read */
-/* What one guest may send: SR-12. */
-#define EVENTS_PER_SEC 50u
-#define EVENTS_BURST 200u
 
 struct events_config {
 	struct loop *loop; /* the daemon's: where posts and watches are */
 	const char *path;  /* the database */
 	uint64_t max_age_ns, max_count;
+	unsigned per_sec; /* of one guest; 0 = VA_GUEST_EVENTS_MAX */
 };
 
 /* NULL with errno. */
@@ -37,7 +35,9 @@ void events_free(struct events *e);
 /* Where they are kept; it lives as long as the events. */
 struct store *events_store(struct events *e);
 void events_set_limits(struct events *e, uint64_t max_age_ns,
-		       uint64_t max_count);
+		       uint64_t max_count, unsigned per_sec);
+/* How many events a second each guest may send. */
+unsigned events_per_sec(struct events *e);
 
 /* Keeps an event of the host's own.  Takes data over (NULL = {}).  Any thread;
  * never blocks. */
