@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,108 +31,27 @@
 #include "common/memory.h"
 #include "common/str.h"
 #include "virtagent/audit.h"
-#include "virtagent/agent_conf.h"
 #include "virtagent/agent_end.h"
-#include "virtagent/agent_events.h"
 #include "virtagent/agent_farewell.h"
 #include "virtagent/agent_form.h"
-#include "virtagent/agent_ipc.h"
 #include "virtagent/agent_keys.h"
-#include "virtagent/agent_limits.h"
 #include "virtagent/agent_log.h"
+#include "virtagent/agent_server_priv.h"
 #include "virtagent/agent_spawn_client.h"
-#include "virtagent/codec.h"
 #include "virtagent/fault.h"
-#include "virtagent/guest/guest.h"
 #include "virtagent/guest/jobs.h"
 #include "virtagent/guest/keys.h"
 #include "virtagent/http_client.h"
-#include "virtagent/http_server.h"
 #include "virtagent/limits.h"
-#include "virtagent/policy.h"
 #include "virtagent/rpc_server.h"
 
 /* Between two starts of a spawner, without an endpoint that does it. */
 #define SPAWNER_PAUSE_MS 1000
-#define ACCEPT_PAUSE_MS 100
 #define FLUSH_MS 200
 /* Without a request for this long, memory is given back. */
 #define QUIET_NS (2 * NSEC_PER_SEC)
 
-struct agent_server {
-	const struct agent_options *options;
-	struct guest_context ctx;
-	struct codec_registry *registry;
-	struct agent_events *events;
-	struct http_server *http;
-	struct outcomes *outcomes;
-	pthread_rwlock_t lock; /* policy: read by methods, replaced on reload */
-	struct policy *policy;
-	struct guest_limits limits; /* under the lock, too */
-	int ipc_fd;    /* -1 = alone, on options->server_fd */
-	int signal_fd;
-	uint64_t trimmed_at; /* when memory was last given back */
-	int spawner_ctl; /* alone: our own spawner's */
-	uint64_t spawner_at; /* alone: when it was last started */
-	uint64_t accept_at;  /* alone: no accept() before */
-};
-
-/* --- what codec calls around each method ---------------------------------- */
-
-static bool allowed(struct guest_context *ctx, const struct va_method *m)
-{
-	struct agent_server *s = ctx->server;
-	bool ok;
-
-	pthread_rwlock_rdlock(&s->lock);
-	ok = policy_allows(s->policy, m, NULL, 0);
-	pthread_rwlock_unlock(&s->lock);
-	return ok;
-}
-
-static int refuse(struct va_call *call, const char *why)
-{
-	return va_fault(call, VA_FAULT_REFUSED, EPERM, "%s: %s",
-			call->method->name, why);
-}
-
-static int check_path(struct va_call *call, const char *real_path)
-{
-	struct agent_server *s = guest_context(call)->server;
-	char why[512];
-	bool ok;
-
-	pthread_rwlock_rdlock(&s->lock);
-	ok = !policy_has_paths(s->policy) ||
-	     policy_allows_path(s->policy, call->method, real_path, why,
-				sizeof(why));
-	pthread_rwlock_unlock(&s->lock);
-	return ok ? 0 : refuse(call, why);
-}
-
-static int check_user(struct va_call *call, const char *user)
-{
-	struct agent_server *s = guest_context(call)->server;
-	char why[512];
-	bool ok;
-
-	pthread_rwlock_rdlock(&s->lock);
-	ok = policy_allows_user(s->policy, user, why, sizeof(why));
-	pthread_rwlock_unlock(&s->lock);
-	return ok ? 0 : refuse(call, why);
-}
-
-static int check_connect(struct va_call *call, const char *asked, const char *real)
-{
-	struct agent_server *s = guest_context(call)->server;
-	char why[512];
-	bool ok;
-
-	pthread_rwlock_rdlock(&s->lock);
-	ok = policy_allows_connect(s->policy, asked, real, why, sizeof(why));
-	pthread_rwlock_unlock(&s->lock);
-	return ok ? 0 : refuse(call, why);
-}
+/* --- events ----------------------------------------------------------------- */
 
 static void on_ended(struct agent_server *s, struct ipc_msg *m)
 {
@@ -160,17 +78,6 @@ static void on_stopping(struct agent_server *s, struct ipc_msg *m)
 		log_warning("the host is not told why the agent ends");
 }
 
-static struct guest_limits limits_now(struct guest_context *ctx)
-{
-	struct agent_server *s = ctx->server;
-	struct guest_limits l;
-
-	pthread_rwlock_rdlock(&s->lock);
-	l = s->limits;
-	pthread_rwlock_unlock(&s->lock);
-	return l;
-}
-
 static int post_event(struct guest_context *ctx, const char *name,
 		      struct va_value *data)
 {
@@ -184,30 +91,6 @@ static int flush_events(struct guest_context *ctx, uint64_t deadline_ns)
 	struct agent_server *s = ctx->server;
 
 	return agent_events_flush(s->events, deadline_ns);
-}
-
-static bool row_allowed(const struct va_call *call, const struct va_method *m)
-{
-	return allowed(guest_context(call), m);
-}
-
-static int guard(struct va_call *call)
-{
-	struct guest_context *ctx = guest_context(call);
-	struct agent_server *s = ctx->server;
-	size_t n = strlen(ctx->agent_id);
-	char why[512];
-	bool ok;
-
-	if (call->call_id && (strncmp(call->call_id, ctx->agent_id, n) != 0 ||
-			      call->call_id[n] != '/'))
-		return va_fault(call, VA_FAULT_FOREIGN_AGENT, ESTALE,
-				"%s: the call was meant for another agent; this "
-				"one is %s", call->method->name, ctx->agent_id);
-	pthread_rwlock_rdlock(&s->lock);
-	ok = policy_allows(s->policy, call->method, why, sizeof(why));
-	pthread_rwlock_unlock(&s->lock);
-	return ok ? 0 : refuse(call, why);
 }
 
 /* --- HTTP ----------------------------------------------------------------- */
@@ -249,7 +132,7 @@ static const struct http_route routes[] = {
 
 /* --- the main thread ------------------------------------------------------ */
 
-static void adopt(struct agent_server *s, int fd, const struct ipc_stream *st)
+void agent_server_adopt(struct agent_server *s, int fd, const struct ipc_stream *st)
 {
 	static struct log_limit limit = LOG_LIMIT_INIT;
 	struct va_caller caller = { .cred = st->cred, .stream = st->stream,
@@ -274,7 +157,7 @@ static void on_stream(struct agent_server *s, struct ipc_msg *m)
 	/* Out of descriptors the kernel drops the one that came along; the
 	 * endpoint must not keep its own for ever. */
 	if (m->nfds == 1)
-		adopt(s, take_fd(m->fds[0]), &st);
+		agent_server_adopt(s, take_fd(m->fds[0]), &st);
 	else
 		log_ratelimited(&limit, LOG_LVL_WARNING, "stream %u was closed: "
 				"no descriptor is left for it", st.stream);
@@ -291,56 +174,6 @@ static void on_log(struct ipc_msg *m)
 	text = buf_cstr(&m->body);
 	if (text)
 		agent_log_add((enum log_level)level, text);
-}
-
-/* Where the limits are kept to. */
-static void set_limits(struct agent_server *s)
-{
-	const struct guest_limits *l = &s->limits;
-
-	codec_set_limits(s->registry, (unsigned)l->calls, (unsigned)l->client_calls,
-			 "agent.conf");
-	agent_forward_set_max((unsigned)l->streams, (unsigned)l->listeners);
-	if (s->ctx.jobs)
-		jobs_set_limits(s->ctx.jobs, l->jobs, l->output);
-	agent_events_set_max(s->events, l->event_queue);
-}
-
-static int read_policy(struct agent_server *s, char *err, size_t err_size)
-{
-	struct policy *new = NULL, *old;
-	struct guest_limits limits;
-	struct conf conf;
-	int r = agent_conf_read(s->options, &conf, err, err_size);
-
-	if (r < 0)
-		return r;
-	r = agent_limits_read(&conf, &limits, err, err_size);
-	if (r == 0)
-		r = policy_new(&conf, "guest", NULL, &new, err, err_size);
-	conf_done(&conf);
-	if (r < 0)
-		return r;
-	pthread_rwlock_wrlock(&s->lock);
-	old = s->policy;
-	s->policy = new;
-	s->limits = limits;
-	pthread_rwlock_unlock(&s->lock);
-	policy_free(old);
-	if (s->registry)
-		set_limits(s);
-	return 0;
-}
-
-static void reload(struct agent_server *s)
-{
-	char err[512];
-
-	agent_log_reopen();
-	if (read_policy(s, err, sizeof(err)) < 0)
-		log_error("the policy stays as it was: %s", err);
-	else
-		log_info("the policy was read anew");
 }
 
 /* Called by threads that start programs. */
@@ -397,68 +230,8 @@ static bool ipc_input(struct agent_server *s)
 	else if (m.type == IPC_STOPPING)
 		on_stopping(s, &m);
 	else if (m.type == IPC_RELOAD)
-		reload(s);
+		agent_judge_reload(s);
 	return true;
-}
-
-/* --- alone, behind `virtproxy -g` ------------------------------------------ */
-
-/* Who dialled: virtproxy's word, else the kernel's about the connection. */
-static void stream_of_peer(int fd, struct ipc_stream *st)
-{
-	struct peer_stream peer;
-
-	*st = (struct ipc_stream){ .cred = PEER_CRED_UNKNOWN };
-	if (sock_peer_stream(fd, &peer) < 0) {
-		(void)sock_peer_cred(fd, &st->cred);
-		return;
-	}
-	st->remote = true;
-	st->stream = peer.stream;
-	st->cred = peer.cred;
-}
-
-static void accept_one(struct agent_server *s)
-{
-	struct ipc_stream st;
-	int fd = sock_accept(s->options->server_fd);
-
-	if (fd < 0) {
-		/* Out of descriptors it would be readable for ever. */
-		if (fd != -EAGAIN)
-			s->accept_at = clock_now() + ACCEPT_PAUSE_MS * NSEC_PER_MSEC;
-		return;
-	}
-	stream_of_peer(fd, &st);
-	adopt(s, fd, &st);
-}
-
-static int own_spawner(struct agent_server *s)
-{
-	int ctl[2], srv[2], r = ipc_pair(ctl);
-
-	s->spawner_at = clock_now();
-	if (r < 0)
-		return r;
-	r = ipc_pair(srv);
-	if (r < 0) {
-		close(ctl[0]);
-		close(ctl[1]);
-		return r;
-	}
-	r = agent_role_start(s->options, "spawner", ctl[1]);
-	if (s->spawner_ctl >= 0)
-		close(s->spawner_ctl);
-	s->spawner_ctl = ctl[0];
-	if (r >= 0)
-		r = ipc_send(ctl[0], IPC_SERVER, NULL, &srv[1], 1);
-	close(ctl[1]);
-	close(srv[1]);
-	if (r < 0)
-		close(srv[0]);
-	else
-		spawn_client_attach(s->ctx.spawn, srv[0]);
-	return r;
 }
 
 /* --- the loop ------------------------------------------------------------- */
@@ -474,7 +247,7 @@ static bool on_signal(struct agent_server *s)
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
 	else if (si.ssi_signo == SIGHUP && s->ipc_fd < 0)
-		reload(s);
+		agent_judge_reload(s);
 	/* With an endpoint, that one is told to end and tells us. */
 	return s->ipc_fd >= 0 || si.ssi_signo != SIGTERM;
 }
@@ -496,7 +269,7 @@ static void serve(struct agent_server *s)
 			 alone && p[2].fd < 0 ? SPAWNER_PAUSE_MS : -1) < 0)
 			continue;
 		if (p[0].revents && alone)
-			accept_one(s);
+			agent_alone_accept(s);
 		else if (p[0].revents)
 			go_on = ipc_input(s);
 		if (p[1].revents && go_on)
@@ -506,7 +279,7 @@ static void serve(struct agent_server *s)
 		if (alone && spawn_client_fd(s->ctx.spawn) < 0 &&
 		    clock_now() - s->spawner_at >
 			    SPAWNER_PAUSE_MS * NSEC_PER_MSEC)
-			(void)own_spawner(s);
+			(void)agent_alone_spawner(s);
 	}
 }
 
@@ -566,7 +339,7 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	int r;
 
 	pthread_rwlock_init(&s->lock, NULL);
-	r = read_policy(s, err, err_size);
+	r = agent_judge_read(s, err, err_size);
 	if (r < 0)
 		return r;
 	s->signal_fd = block_signals();
@@ -574,11 +347,7 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	if (r < 0 || s->signal_fd < 0 || http_global_init() < 0 ||
 	    codec_global_init() < 0)
 		return -EIO;
-	s->ctx.allowed = allowed;
-	s->ctx.check_path = check_path;
-	s->ctx.check_user = check_user;
-	s->ctx.check_connect = check_connect;
-	s->ctx.limits = limits_now;
+	agent_judge_init(s);
 	s->ctx.post_event = post_event;
 	s->ctx.flush_events = flush_events;
 	s->ctx.server = s;
@@ -592,11 +361,11 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 		return r;
 	if (s->ctx.jobs)
 		jobs_on_end(s->ctx.jobs, guest_job_ended, &s->ctx);
-	s->registry = codec_registry_new(s->ctx.families, s->ctx.nfamilies, guard,
+	s->registry = codec_registry_new(s->ctx.families, s->ctx.nfamilies, agent_judge_guard,
 					 audit_call);
 	if (s->registry) {
-		codec_set_allowed(s->registry, row_allowed);
-		set_limits(s);
+		codec_set_allowed(s->registry, agent_judge_row);
+		agent_judge_limits(s);
 	}
 	s->outcomes = outcomes_new();
 	if (s->ctx.jobs && s->registry)
@@ -628,7 +397,7 @@ int agent_server_main(const struct agent_options *o, int ipc_fd)
 	if (ipc_fd < 0) {
 		fd_set_nonblock(o->server_fd, true);
 		fd_set_cloexec(o->server_fd, true);
-		r = own_spawner(&s);
+		r = agent_alone_spawner(&s);
 		if (r < 0)
 			log_warning("programs cannot be started: %s", strerror(-r));
 	}
