@@ -25,8 +25,7 @@
 
 #include <xmlrpc-c/base.h>
 
-#include "common/log.h"
-#include "common/str.h"
+#include "virtagent/codec_priv.h"
 #include "virtagent/fault.h"
 #include "virtagent/validate.h"
 
@@ -101,46 +100,11 @@ static xmlrpc_value *made(const struct encoder *e, xmlrpc_value *v)
 	return e->env->fault_occurred ? NULL : v;
 }
 
-/* The length of the character at s when XML and xmlrpc-c can carry it. */
-static size_t wire_char(const uint8_t *s, size_t n)
-{
-	size_t len = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : 3;
-
-	if (s[0] >= 0xf0 || len > n || !str_is_clean_text(s, len, "\t\n"))
-		return 0;
-	if (len == 3 && s[0] == 0xef && s[1] == 0xbf && s[2] >= 0xbe)
-		return 0; /* U+FFFE, U+FFFF */
-	return len;
-}
-
-/* Text as it may stand in a document; what may not is written as \xNN. */
-static int wire_text(const char *text, size_t n, struct buf *out)
-{
-	const uint8_t *s = (const uint8_t *)text;
-	size_t start = 0, i = 0;
-	int r = 0;
-
-	while (i < n && r == 0) {
-		size_t len = s[i] >= 0x20 && s[i] < 0x7f ? 1 :
-							   wire_char(s + i, n - i);
-
-		if (len) {
-			i += len;
-			continue;
-		}
-		r = buf_put(out, s + start, i - start);
-		if (r == 0)
-			r = buf_printf(out, "\\x%02x", s[i]);
-		start = ++i;
-	}
-	return r < 0 ? r : buf_put(out, s + start, n - start);
-}
-
 static xmlrpc_value *string_to_wire(struct encoder *e, const char *s, size_t n)
 {
 	CLEANUP_BUF struct buf text = BUF_INIT(n * 4 + 1);
 
-	if (wire_text(s, n, &text) < 0)
+	if (codec_text(s, n, &text) < 0)
 		return refuse(e, -ENOMEM, "out of memory");
 	return made(e, xmlrpc_string_new_lp(e->env, buf_len(&text),
 					    (const char *)buf_data(&text)));
@@ -293,42 +257,18 @@ static xmlrpc_value *to_wire(struct encoder *e, const struct va_value *v)
 
 /* --- documents out ------------------------------------------------------- */
 
-/* Copies a document of xmlrpc-c's, with our own text for each double.  '<'
- * stands for nothing but an element in it, so the n-th <double> is the n-th
- * that to_wire() met. */
 static int put_document(struct encoder *e, xmlrpc_mem_block *block,
 			struct buf *out)
 {
-	static const char open[] = "<double>";
-	const char *s = XMLRPC_MEMBLOCK_CONTENTS(char, block);
+	const char *xml = XMLRPC_MEMBLOCK_CONTENTS(char, block);
 	size_t n = XMLRPC_MEMBLOCK_SIZE(char, block);
-	double d;
-	int r = 0;
 
 	if (n > VA_XML_MAX) {
 		refuse(e, -EMSGSIZE, "document of %zu bytes, limit %u", n,
 		       VA_XML_MAX);
 		return -EMSGSIZE;
 	}
-	while (r == 0 && buf_get(&e->doubles, &d, sizeof(d)) == 0) {
-		const char *at = memmem(s, n, open, sizeof(open) - 1);
-		const char *end;
-		char text[VA_DOUBLE_TEXT_SIZE];
-
-		if (!at)
-			return -EBADMSG;
-		at += sizeof(open) - 1;
-		end = memchr(at, '<', n - (size_t)(at - s));
-		if (!end)
-			return -EBADMSG;
-		va_double_text(d, text);
-		r = buf_put(out, s, (size_t)(at - s));
-		if (r == 0)
-			r = buf_puts(out, text);
-		n -= (size_t)(end - s);
-		s = end;
-	}
-	return r < 0 ? r : buf_put(out, s, n);
+	return codec_put_doubles(xml, n, &e->doubles, out);
 }
 
 /* Ends an encoding: 0, or a negative errno with the reason in fault. */
@@ -380,7 +320,7 @@ int codec_encode_call(const char *method, const struct va_value *params,
 	return encoded(&e, r, NULL);
 }
 
-static int encode_reply(const struct va_value *result, struct buf *out,
+int codec_encode_result(const struct va_value *result, struct buf *out,
 			struct va_fault *fault)
 {
 	CLEANUP_ENV xmlrpc_env env;
@@ -403,7 +343,7 @@ static int encode_reply(const struct va_value *result, struct buf *out,
 
 int codec_encode_reply(const struct va_value *result, struct buf *out)
 {
-	return encode_reply(result, out, NULL);
+	return codec_encode_result(result, out, NULL);
 }
 
 int codec_encode_fault(const struct va_fault *fault, struct buf *out)
@@ -415,7 +355,7 @@ int codec_encode_fault(const struct va_fault *fault, struct buf *out)
 
 	xmlrpc_env_init(&env);
 	xmlrpc_env_init(&told);
-	if (wire_text(fault->text, strlen(fault->text), &text) < 0 ||
+	if (codec_text(fault->text, strlen(fault->text), &text) < 0 ||
 	    !(s = buf_cstr(&text)))
 		return -ENOMEM;
 	xmlrpc_env_set_fault(&told, fault->code, s);
@@ -575,17 +515,6 @@ static struct va_value *from_wire(struct decoder *d, xmlrpc_value *wire)
 
 /* --- documents in -------------------------------------------------------- */
 
-static int set_fault(struct va_fault *fault, int code, int r, const char *text)
-{
-	fault->code = code;
-	if (strlen(text) < sizeof(fault->text) &&
-	    str_is_clean_text(text, strlen(text), "\t\n"))
-		strcpy(fault->text, text);
-	else
-		log_escape(fault->text, sizeof(fault->text), text, strlen(text));
-	return r;
-}
-
 /* Validates; the fault's code is LIMIT for a limit, else PARSE. */
 static int gate(struct decoder *d, enum va_xml_kind kind, const void *xml,
 		size_t n, struct va_fault *fault)
@@ -594,9 +523,9 @@ static int gate(struct decoder *d, enum va_xml_kind kind, const void *xml,
 	int r = va_validate_xml_facts(kind, xml, n, &d->facts, err, sizeof(err));
 
 	if (r == -EMSGSIZE)
-		return set_fault(fault, VA_FAULT_LIMIT, r, err);
+		return codec_fault(fault, VA_FAULT_LIMIT, r, err);
 	if (r < 0)
-		return set_fault(fault, VA_FAULT_PARSE, r, err);
+		return codec_fault(fault, VA_FAULT_PARSE, r, err);
 	return 0;
 }
 
@@ -607,16 +536,16 @@ static int take_value(struct decoder *d, xmlrpc_value *wire,
 	CLEANUP_VALUE struct va_value *v = from_wire(d, wire);
 
 	if (!v || d->env.fault_occurred)
-		return set_fault(fault, VA_FAULT_INTERNAL, -ENOMEM,
+		return codec_fault(fault, VA_FAULT_INTERNAL, -ENOMEM,
 				 "out of memory");
 	if (d->members != d->facts.members)
-		return set_fault(fault, VA_FAULT_PARSE, -EBADMSG,
+		return codec_fault(fault, VA_FAULT_PARSE, -EBADMSG,
 				 "two members of one name in a struct");
 	*ret = take_ptr(v);
 	return 0;
 }
 
-static int decode_call(const void *xml, size_t n, char name[],
+int codec_decode_call(const void *xml, size_t n, char name[],
 		       struct va_value **params, struct va_fault *fault)
 {
 	CLEANUP_DECODER struct decoder d;
@@ -632,14 +561,14 @@ static int decode_call(const void *xml, size_t n, char name[],
 	if (d.facts.params == 0) {
 		strcpy(name, d.facts.method);
 		*params = va_array();
-		return *params ? 0 : set_fault(fault, VA_FAULT_INTERNAL, -ENOMEM,
+		return *params ? 0 : codec_fault(fault, VA_FAULT_INTERNAL, -ENOMEM,
 					       "out of memory");
 	}
 	xmlrpc_parse_call(&d.env, xml, n, &method, &wire);
 	if (d.env.fault_occurred) {
 		method = NULL;
 		wire = NULL;
-		return set_fault(fault, VA_FAULT_PARSE, -EBADMSG,
+		return codec_fault(fault, VA_FAULT_PARSE, -EBADMSG,
 				 d.env.fault_string);
 	}
 	snprintf(name, VA_METHOD_NAME_MAX + 1, "%s", method);
@@ -662,38 +591,13 @@ int codec_decode_reply(const void *xml, size_t n, struct va_value **ret,
 	if (d.env.fault_occurred) {
 		wire = NULL;
 		text = NULL;
-		return set_fault(fault, VA_FAULT_PARSE, -EBADMSG,
+		return codec_fault(fault, VA_FAULT_PARSE, -EBADMSG,
 				 d.env.fault_string);
 	}
 	if (text) { /* code 0 would mean that there is no fault */
 		wire = NULL;
-		return set_fault(fault, code ? code : VA_FAULT_INTERNAL,
+		return codec_fault(fault, code ? code : VA_FAULT_INTERNAL,
 				 -EREMOTEIO, text);
 	}
 	return take_value(&d, wire, ret, fault);
-}
-
-/* --- a whole call -------------------------------------------------------- */
-
-int codec_dispatch(struct codec_registry *r, const void *xml, size_t n,
-		   const struct va_call *tmpl, struct buf *out)
-{
-	CLEANUP_VALUE struct va_value *params = NULL, *result = NULL;
-	char name[VA_METHOD_NAME_MAX + 1];
-	struct va_call call = *tmpl;
-	size_t before = buf_len(out);
-	int error;
-
-	memset(&call.fault, 0, sizeof(call.fault));
-	error = decode_call(xml, n, name, &params, &call.fault);
-	if (error == 0) {
-		call.params = params;
-		error = codec_invoke(r, name, &call, &result);
-	}
-	if (error == 0) {
-		error = encode_reply(result, out, &call.fault);
-		if (error < 0)
-			buf_truncate(out, before);
-	}
-	return error < 0 ? codec_encode_fault(&call.fault, out) : 0;
 }
