@@ -372,6 +372,8 @@ static int put_tree(struct walk *w, const char *remote, const char *rel,
 	if (!d || fstat(fd, &st)) {
 		failed(w, *rel ? rel : w->local, strerror(fd < 0 ? -fd : errno),
 		       VAC_ERROR);
+		if (!d && fd >= 0)
+			close(fd);
 		return 0;
 	}
 	if (put_dir(w, remote, st.st_mode))

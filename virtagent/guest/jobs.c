@@ -167,12 +167,7 @@ void jobs_free(struct jobs *t)
 {
 	if (!t)
 		return;
-	pthread_mutex_lock(&t->lock);
-	t->stop = true;
-	jobs_wake(t->wake_fd);
-	pthread_mutex_unlock(&t->lock);
-	if (t->running)
-		pthread_join(t->thread, NULL);
+	jobs_pump_stop(t);
 	while (t->list)
 		job_unlink(t->list);
 	close(t->wake_fd);

@@ -36,6 +36,11 @@ struct job {
 	struct waiter *waiters;
 };
 
+struct poll_slot {
+	struct job *job;
+	int stream; /* 2 = the end of the program */
+};
+
 struct jobs {
 	struct spawn_client *spawner;
 	void (*ended)(void *arg, const struct job_info *info);
@@ -49,6 +54,10 @@ struct jobs {
 	unsigned starting;	  /* jobs that have room made, and what they may keep */
 	uint64_t starting_bytes;
 	struct job *list; /* in the order of numbers */
+	/* The reading thread's. */
+	bool no_memory; /* a stream waits for some */
+	struct pollfd *fds;
+	struct poll_slot *slots;
 };
 
 static inline void close_fd(int *fd)
@@ -76,5 +85,7 @@ int jobs_make_place(struct jobs *t, uint64_t bytes);
 void job_check_over(struct job *j);
 /* Starts the reading thread, once. */
 int jobs_pump_start(struct jobs *t);
+/* Without the lock: ends it, and waits until it has. */
+void jobs_pump_stop(struct jobs *t);
 
 #endif

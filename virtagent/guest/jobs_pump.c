@@ -21,7 +21,10 @@
 #include "virtagent/limits.h"
 
 #define DRAIN_NS (1 * NSEC_PER_SEC)
+#define NO_MEMORY_MS 50
 #define PUMP_STACK (128u << 10)
+/* The wake-up, and per job two streams and its end. */
+#define POLL_MAX (1 + 3 * (VA_CONF_JOBS_MAX + 1))
 
 static void read_stream(struct job *j, int s)
 {
@@ -35,6 +38,7 @@ static void read_stream(struct job *j, int s)
 		ring_drop(r, j->seen[s]);
 		n = ring_read_fd(r, j->out_fd[s]);
 	}
+	j->table->no_memory |= n == -ENOMEM;
 	if (n == -EAGAIN || n == -ENOBUFS || n == -ENOMEM)
 		return;
 	/* A terminal whose other end is closed gives EIO: its end of file. */
@@ -52,11 +56,6 @@ static bool stream_full(const struct job *j, int s)
 	return j->info.followers && ring_used(r) == r->max &&
 	       j->seen[s] <= r->start;
 }
-
-struct poll_slot {
-	struct job *job;
-	int stream; /* 2 = the end of the program */
-};
 
 /* Fills the poll set; the lock is held, and each job in it is referenced. */
 static size_t pump_set(struct jobs *t, struct pollfd *fds, struct poll_slot *slots,
@@ -100,21 +99,24 @@ static size_t pump_set(struct jobs *t, struct pollfd *fds, struct poll_slot *slo
 	return n;
 }
 
+/* Reads what the programs write for as long as the server lives, so what it needs
+ * is there before it begins. */
 static void *pump(void *arg)
 {
-	/* Per job two streams and its end. */
-	static const size_t room = 1 + 3 * (VA_CONF_JOBS_MAX + 1);
-	CLEANUP_FREE struct pollfd *fds = calloc(room, sizeof(*fds));
-	CLEANUP_FREE struct poll_slot *slots = calloc(room, sizeof(*slots));
 	struct jobs *t = arg;
+	struct pollfd *fds = t->fds;
+	struct poll_slot *slots = t->slots;
 	uint64_t count;
 	int timeout;
 
 	pthread_mutex_lock(&t->lock);
-	while (!t->stop && fds && slots) {
+	while (!t->stop) {
 		size_t n = pump_set(t, fds, slots, &timeout);
 
 		pthread_mutex_unlock(&t->lock);
+		if (t->no_memory) /* what waits to be read goes on doing so */
+			poll(NULL, 0, NO_MEMORY_MS);
+		t->no_memory = false;
 		poll(fds, n, timeout);
 		pthread_mutex_lock(&t->lock);
 		if (fds[0].revents &&
@@ -141,10 +143,28 @@ int jobs_pump_start(struct jobs *t)
 
 	if (t->running)
 		return 0;
+	t->fds = calloc(POLL_MAX, sizeof(*t->fds));
+	t->slots = calloc(POLL_MAX, sizeof(*t->slots));
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, PUMP_STACK);
-	r = pthread_create(&t->thread, &attr, pump, t);
+	r = t->fds && t->slots ? pthread_create(&t->thread, &attr, pump, t) : ENOMEM;
 	pthread_attr_destroy(&attr);
 	t->running = r == 0;
+	if (!t->running) {
+		free(take_ptr(t->fds));
+		free(take_ptr(t->slots));
+	}
 	return -r;
+}
+
+void jobs_pump_stop(struct jobs *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->stop = true;
+	jobs_wake(t->wake_fd);
+	pthread_mutex_unlock(&t->lock);
+	if (t->running)
+		pthread_join(t->thread, NULL);
+	free(take_ptr(t->fds));
+	free(take_ptr(t->slots));
 }

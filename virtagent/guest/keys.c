@@ -101,33 +101,35 @@ static bool is_same(const struct key *e, const void *value, size_t size,
 	       memcmp(e->value, value, size) == 0;
 }
 
-/* value NULL removes.  Tells watches and hooks if it is another one. */
-static int put(struct keyring *k, struct key *e, const void *value, size_t size,
-	       unsigned flags)
+/* For put(): NULL for want of memory. */
+static void *copy_of(const void *value, size_t size)
 {
-	void *copy = NULL;
+	void *copy = malloc(size ? size : 1);
 
-	if (is_same(e, value, size, flags))
-		return 0;
-	if (value) {
-		copy = malloc(size ? size : 1);
-		if (!copy)
-			return -ENOMEM;
-		if (size)
-			memcpy(copy, value, size);
+	if (copy && size)
+		memcpy(copy, value, size);
+	return copy;
+}
+
+/* Takes copy over; NULL removes.  Tells watches and hooks if it is another one. */
+static void put(struct keyring *k, struct key *e, void *copy, size_t size,
+		unsigned flags)
+{
+	if (is_same(e, copy, size, flags)) {
+		free(copy);
+		return;
 	}
 	keyring_account(k, e, false);
-	if (!value)
+	if (!copy)
 		k->removed++;
 	free(e->value);
 	e->value = copy;
-	e->size = value ? size : 0;
+	e->size = copy ? size : 0;
 	e->flags = flags;
 	keyring_account(k, e, true);
 	e->seq = keyring_next_seq(k);
 	e->hook = true;
 	keyring_write(k, e);
-	return 0;
 }
 
 /* The host is to be told.  shown: it had the value before, on another host. */
@@ -189,7 +191,7 @@ static int take_pushed(const struct va_value *v, struct pushed *p, char *why,
 static int apply(struct keyring *k, const struct pushed *p)
 {
 	struct key *e = keyring_add(k, p->name);
-	int err;
+	void *copy = NULL;
 
 	if (!e)
 		return -ENOMEM;
@@ -197,10 +199,11 @@ static int apply(struct keyring *k, const struct pushed *p)
 	/* Not sent yet: what is here is newer. */
 	if (e->dirty)
 		return 0;
-	err = put(k, e, p->value, p->size, p->flags);
-	if (err == 0)
-		e->revision = p->revision;
-	return err;
+	if (p->value && !(copy = copy_of(p->value, p->size)))
+		return -ENOMEM;
+	put(k, e, copy, p->size, p->flags);
+	e->revision = p->revision;
+	return 0;
 }
 
 /* All that the host has was here: the rest goes, but guest.* keys are shown to a
@@ -303,6 +306,8 @@ int keyring_push(struct keyring *k, const struct va_value *batch,
 	}
 	if (err == 0)
 		err = take_batch(k, batch, store, why, size);
+	if (err == -ENOMEM)
+		snprintf(why, size, "%s", strerror(ENOMEM));
 	if (err == 0) {
 		snprintf(k->store, sizeof(k->store), "%s", store);
 		k->revision = *revision = upto;
@@ -375,44 +380,62 @@ static void note_removals(struct keyring *k, const struct key_change *changes,
 		keyring_save(k);
 }
 
-static int set_one(struct keyring *k, const struct key_change *c, bool *unsaved)
-{
-	struct key *e = keyring_add(k, c->name);
-	uint64_t before = k->seq;
-	int err = e ? put(k, e, c->value, c->size, KEY_READ) : -ENOMEM;
+/* One change, for which there is memory. */
+struct ready {
+	struct key *e;
+	void *copy;
+};
 
-	if (err < 0)
-		return err;
+static int make_ready(struct keyring *k, const struct key_change *c, struct ready *r)
+{
+	r->e = keyring_add(k, c->name);
+	r->copy = c->value ? copy_of(c->value, c->size) : NULL;
+	return r->e && (r->copy || !c->value) ? 0 : -ENOMEM;
+}
+
+static void set_one(struct keyring *k, const struct key_change *c, struct ready *r,
+		    bool *unsaved)
+{
+	uint64_t before = k->seq;
+
+	put(k, r->e, take_ptr(r->copy), c->size, KEY_READ);
 	if (k->seq != before)
-		mark_dirty(k, e, false);
-	if (c->value && e->removing) {
-		e->removing = false;
+		mark_dirty(k, r->e, false);
+	if (c->value && r->e->removing) {
+		r->e->removing = false;
 		*unsaved = true;
 	}
-	return 0;
 }
 
 int keyring_set(struct keyring *k, const struct key_change *changes, size_t n,
 		int64_t if_revision, uint64_t *seq, char *why, size_t size)
 {
+	CLEANUP_FREE struct ready *ready = calloc(n ? n : 1, sizeof(*ready));
 	bool unsaved = false;
 	size_t usage;
-	int err = 0;
+	int err = ready ? 0 : -ENOMEM;
 
 	pthread_mutex_lock(&k->lock);
 	usage = k->usage;
 	for (size_t i = 0; err == 0 && i < n; i++)
 		err = check_change(k, &changes[i], if_revision, &usage, why,
 				   size);
+	/* What may fail comes first: all or none. */
+	for (size_t i = 0; err == 0 && i < n; i++)
+		err = make_ready(k, &changes[i], &ready[i]);
+	if (err == -ENOMEM)
+		snprintf(why, size, "%s", strerror(ENOMEM));
 	if (err == 0)
 		note_removals(k, changes, n);
 	for (size_t i = 0; err == 0 && i < n; i++)
-		err = set_one(k, &changes[i], &unsaved);
+		set_one(k, &changes[i], &ready[i], &unsaved);
 	if (unsaved)
 		keyring_save(k);
 	*seq = k->dirty_seq;
 	trim_removed(k);
 	notify_all(&k->changed);
 	pthread_mutex_unlock(&k->lock);
+	for (size_t i = 0; ready && i < n; i++)
+		free(ready[i].copy);
 	return err;
 }

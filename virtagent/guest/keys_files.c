@@ -169,13 +169,16 @@ static int load_line(struct keyring *k, const char *word, const char *rest)
 	return 0;
 }
 
-static void read_state(const struct keyring *k, struct buf *b)
+/* -ENOMEM; a file that is not there or cannot be read says nothing. */
+static int read_state(const struct keyring *k, struct buf *b)
 {
 	CLEANUP_CLOSE int fd = openat(k->dir_fd, STATE_FILE, O_RDONLY |
 				      O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t n = 0;
 
-	while (fd >= 0 && buf_read_fd(b, fd, STATE_MAX) > 0)
+	while (fd >= 0 && (n = buf_read_fd(b, fd, STATE_MAX)) > 0)
 		;
+	return n == -ENOMEM ? -ENOMEM : 0;
 }
 
 /* The lines that say removed, or all others. */
@@ -217,6 +220,8 @@ static int load_file(struct keyring *k, const char *name)
 		return 0;
 	while ((n = buf_read_fd(&b, fd, KEY_VALUE_MAX + 1)) > 0)
 		;
+	if (n == -ENOMEM)
+		return -ENOMEM; /* or the key would be gone for this server */
 	if (n < 0 || buf_len(&b) > KEY_VALUE_MAX)
 		return 0;
 	e = keyring_add(k, name);
@@ -239,13 +244,14 @@ static int load_file(struct keyring *k, const char *name)
 
 static int load_files(struct keyring *k)
 {
-	int fd = openat(k->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_CLOSE int fd = openat(k->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CLEANUP_CLOSEDIR DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *e;
 	int err = 0;
 
 	if (!d)
 		return -errno;
+	take_fd(fd); /* d's now */
 	while (err == 0 && (e = readdir(d))) {
 		if (e->d_name[0] != '.')
 			err = load_file(k, e->d_name);
@@ -256,10 +262,10 @@ static int load_files(struct keyring *k)
 static int load(struct keyring *k)
 {
 	CLEANUP_BUF struct buf state = BUF_INIT(STATE_MAX);
-	int err;
+	int err = read_state(k, &state);
 
-	read_state(k, &state);
-	err = take_state(k, &state, false);
+	if (err == 0)
+		err = take_state(k, &state, false);
 	if (err == 0)
 		err = load_files(k);
 	if (err == 0)
