@@ -45,8 +45,12 @@ struct announce {
 
 void announce_event(struct guest *g, const char *event, const char *reason)
 {
-	struct va_value *data = va_struct();
+	announce_data(g, event, reason, va_struct());
+}
 
+void announce_data(struct guest *g, const char *event, const char *reason,
+		   struct va_value *data)
+{
 	if (reason && va_set(data, "reason", va_string(reason)) < 0)
 		return;
 	log_info("guest %s: %s%s%s", g->spec.name, event, reason ? ": " : "",
@@ -72,6 +76,7 @@ static void post_up(struct guest *g)
 {
 	struct va_value *data = va_struct();
 
+	g->counts.agents_up++;
 	if (va_set(data, "version", va_string(agent_version(g->agent))) < 0 ||
 	    va_set(data, "agent", va_string(agent_id(g->agent))) < 0 ||
 	    va_set(data, "boot", va_string(agent_boot_id(g->agent))) < 0)

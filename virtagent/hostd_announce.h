@@ -20,6 +20,10 @@ void announce_free(struct announce *a);
 /* An event of the host's own about the guest; reason may be NULL. */
 void announce_event(struct guest *g, const char *event, const char *reason);
 
+/* The same with more data, which is taken over. */
+void announce_data(struct guest *g, const char *event, const char *reason,
+		   struct va_value *data);
+
 /* The session ended; why as the link says, which holds the agent's farewell. */
 void announce_session_down(struct guest *g, const char *why);
 /* Told at once: reason is a word of hostd_announce.c, detail free text. */

@@ -38,6 +38,11 @@
 #define EVENT_COUNT_MAX 10000000u
 #define HOOK_TIMEOUT_DEFAULT (30 * NSEC_PER_SEC)
 #define HOOK_TIMEOUT_MAX (3600 * NSEC_PER_SEC)
+/* Well above what a process that is stopped for a while (a debugger, a frozen
+ * control group) or starved takes: its streams would survive that. */
+#define HANG_DEFAULT (60 * NSEC_PER_SEC)
+#define SPIN_DEFAULT (60 * NSEC_PER_SEC)
+#define WATCH_MAX (24 * 3600 * NSEC_PER_SEC)
 
 struct message {
 	char *text;
@@ -169,6 +174,29 @@ static int set_hook_timeout(const struct place *at, const char *value)
 			    &at->conf->hook_timeout_ns);
 }
 
+/* 0 = never. */
+static int set_watch(const struct place *at, const char *value, uint64_t *ret)
+{
+	uint64_t ns;
+
+	if (set_duration(at, value, WATCH_MAX, &ns) < 0)
+		return -EINVAL;
+	if (ns && ns < NSEC_PER_SEC)
+		return COMPLAIN(at, "%s = %s: less than a second", at->entry->key, value);
+	*ret = ns;
+	return 0;
+}
+
+static int set_hang_limit(const struct place *at, const char *value)
+{
+	return set_watch(at, value, &at->conf->watch.hang_ns);
+}
+
+static int set_spin_limit(const struct place *at, const char *value)
+{
+	return set_watch(at, value, &at->conf->watch.spin_ns);
+}
+
 static int set_max_count(const struct place *at, const char *value)
 {
 	if (str_to_u64(value, EVENT_COUNT_MAX, &at->conf->event_count) < 0)
@@ -298,6 +326,8 @@ static const struct conf_key keys[] = {
 	{ "hostd", "name", set_name },
 	{ "hostd", "commands", set_commands },
 	{ "hostd", "sandbox", set_sandbox },
+	{ "hostd", "hang-limit", set_hang_limit },
+	{ "hostd", "spin-limit", set_spin_limit },
 	{ "hostd", "guest-calls", set_guest_calls },
 	{ "hostd", "guest-streams", set_guest_streams },
 	{ "hostd", "guest-events", set_guest_events },
@@ -524,6 +554,7 @@ int hostd_conf_load(struct hostd_conf *ret, const char *file, bool must_exist,
 		.event_age_ns = EVENT_AGE_DEFAULT,
 		.event_count = EVENT_COUNT_DEFAULT,
 		.hook_timeout_ns = HOOK_TIMEOUT_DEFAULT,
+		.watch = { HANG_DEFAULT, SPIN_DEFAULT },
 	};
 	err[0] = '\0';
 	res = read_files(&conf, file, must_exist, dir, &msg);

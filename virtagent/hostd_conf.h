@@ -13,6 +13,7 @@
 
 #include "common/str.h"
 #include "virtagent/hostd_policy.h"
+#include "virtagent/hostd_watch.h"
 
 #define HOSTD_NAME_MAX 255u   /* bytes of a guest's name */
 #define HOSTD_GUESTS_MAX 4096u /* guests of one daemon */
@@ -35,6 +36,7 @@ struct hostd_conf {
 	char *virtproxy;    /* path of the program, or NULL */
 	char *name;	    /* what guests are told this host is called, or NULL */
 	bool no_sandbox;    /* virtproxies run unconfined */
+	struct watch_limits watch; /* of virtproxies that hang or spin */
 	char *commands;	    /* directories of commands, ":" between them */
 	char **patterns;    /* of channels' sockets (hostd_discover.h) */
 	size_t npatterns;

@@ -10,14 +10,20 @@
 #include "virtagent/hostd_agent.h"
 #include "virtagent/hostd_guest.h"
 #include "virtagent/hostd_proxy.h"
+#include "virtagent/hostd_server.h"
 
-/* A member of the virtproxy's status; the default where there is none. */
-static struct va_value *status_number(const struct guest *g, const char *name)
+/* A member of the virtproxy's status; 0 where there is none. */
+static int64_t status_count(const struct guest *g, const char *name)
 {
 	int64_t n = 0;
 
 	va_get_int(va_member(g->link.status, name), &n);
-	return va_int(n);
+	return n;
+}
+
+static struct va_value *status_number(const struct guest *g, const char *name)
+{
+	return va_int(status_count(g, name));
 }
 
 static struct va_value *status_text(const struct guest *g, const char *name)
@@ -57,7 +63,11 @@ static int add_traffic(const struct guest *g, struct va_value *v)
 	pid_t pid = proxy_pid(g->proxy);
 	int err;
 
-	err = va_set(v, "bytes_in", status_number(g, "bytes-in"));
+	/* The virtproxy counts: it outlives this daemon. */
+	err = va_set(v, "calls", va_int(status_count(g, "streams-opened") +
+					status_count(g, "streams-accepted")));
+	if (err == 0)
+		err = va_set(v, "bytes_in", status_number(g, "bytes-in"));
 	if (err == 0)
 		err = va_set(v, "bytes_out", status_number(g, "bytes-out"));
 	if (err == 0)
@@ -68,6 +78,41 @@ static int add_traffic(const struct guest *g, struct va_value *v)
 		err = va_set(v, "restarts",
 			     va_int(proxy_restarts(g->proxy)));
 	return err;
+}
+
+/* What this va-hostd counted. */
+static struct va_value *counted(const struct guest *g)
+{
+	struct place_counts calls, streams;
+	struct va_value *v = va_struct();
+	int err = 0;
+
+	calls = hostd_server_counts(g->h->server, g->spec.name, PLACE_CALL);
+	streams = hostd_server_counts(g->h->server, g->spec.name, PLACE_STREAM);
+	const struct {
+		const char *name;
+		uint64_t value;
+	} rows[] = {
+		{ "sessions", g->counts.sessions },
+		{ "agents_up", g->counts.agents_up },
+		{ "silences", g->counts.silences },
+		{ "losses", g->counts.losses },
+		{ "proxy_crashed", g->counts.ends[PROXY_CRASHED] },
+		{ "proxy_hung", g->counts.ends[PROXY_HUNG] },
+		{ "proxy_spun", g->counts.ends[PROXY_SPUN] },
+		{ "calls_of_guest", calls.taken },
+		{ "calls_of_guest_now", calls.now },
+		{ "calls_of_guest_refused", calls.refused },
+		{ "forwards_of_guest", streams.taken },
+		{ "forwards_of_guest_now", streams.now },
+		{ "forwards_of_guest_refused", streams.refused },
+	};
+	for (size_t i = 0; err == 0 && i < sizeof(rows) / sizeof(rows[0]); i++)
+		err = va_set(v, rows[i].name, va_int((int64_t)rows[i].value));
+	if (err == 0)
+		return v;
+	va_value_free(v);
+	return NULL;
 }
 
 static struct va_value *configured(const struct guest *g)
@@ -96,6 +141,8 @@ static int add_details(const struct guest *g, struct va_value *v)
 		err = va_set(v, "directory", va_string(g->dir));
 	if (err == 0)
 		err = va_set(v, "configured", configured(g));
+	if (err == 0)
+		err = va_set(v, "counts", counted(g));
 	if (err == 0)
 		err = va_set(v, "status", g->link.status ?
 						  va_value_copy(g->link.status) :

@@ -8,10 +8,11 @@
  *	agent-up      a session, and its agent answered guest.capabilities
  *	agent-down    the session ended, or another agent answers in it: the reason
  *		      is in hostd_announce.c
- *	guest-silent  a session, but nothing heard for GUEST_SILENT_NS
+ *	guest-silent  a session, but nothing heard for GUEST_SILENT_NS, or its
+ *		      virtproxy has not answered for so long
  *	guest-heard   it speaks again, in the same session
- *	proxy-died    its virtproxy crashed, or hung and was killed; it is started
- *	              again (hostd_proxy.c)
+ *	proxy-died    its virtproxy crashed, or hung or spun and was killed; it is
+ *	              started again (hostd_proxy.c)
  *	guest-lost    silent for GUEST_LOST_NS, or its channel closed for more than
  *	              GUEST_GRACE_NS; the session may still come back
  *
@@ -39,10 +40,6 @@
 #include "virtagent/hostd_keys.h"
 #include "virtagent/hostd_proxy.h"
 #include "virtagent/hostd_server.h"
-
-/* How often a virtproxy is asked how it is; what changes it tells by itself, so
- * this finds only those that hang. */
-#define POLL_NS (10 * NSEC_PER_SEC)
 
 /* --- state -------------------------------------------------------------- */
 
@@ -74,6 +71,7 @@ static void changed(struct guest *g)
 static void session_up(struct guest *g, const char *why)
 {
 	g->link.session_up = true;
+	g->counts.sessions++;
 	g->silent = g->lost = false;
 	changed(g);
 	log_info("guest %s: session up: %s", g->spec.name, why);
@@ -107,24 +105,36 @@ static void channel_changed(struct guest *g, bool up, bool off, const char *why)
 		loop_timer_in(g->timer, GUEST_GRACE_NS);
 }
 
+static void lose(struct guest *g, const char *why)
+{
+	g->lost = true;
+	g->counts.losses++;
+	announce_event(g, "guest-lost", why);
+}
+
 /* Silent or not, lost or not, by what is known now. */
 static void check_silence(struct guest *g)
 {
-	uint64_t now = clock_now();
+	uint64_t now = clock_now(), waited = proxy_waited(g->proxy);
+	const char *why = "no sign of life";
 	uint64_t quiet;
 
 	if (!g->link.session_up)
 		return;
 	if (!g->link.channel_up) {
 		if (!g->lost && now - g->down_ns >= GUEST_GRACE_NS) {
-			g->lost = g->was_off = true;
-			announce_event(g, "guest-lost",
-				       g->link.why[0] ? g->link.why :
-							"its channel is closed");
+			g->was_off = true;
+			lose(g, g->link.why[0] ? g->link.why :
+						 "its channel is closed");
 		}
 		return;
 	}
 	quiet = now > g->link.heard_ns ? now - g->link.heard_ns : 0;
+	if (waited >= GUEST_SILENT_NS) {
+		/* When the guest was heard nobody can say. */
+		quiet = waited;
+		why = "its virtproxy does not answer";
+	}
 	if (quiet < GUEST_SILENT_NS) {
 		if (g->silent || g->lost) {
 			changed(g);
@@ -135,13 +145,12 @@ static void check_silence(struct guest *g)
 	}
 	if (!g->silent) {
 		g->silent = true;
+		g->counts.silences++;
 		changed(g);
-		announce_event(g, "guest-silent", "no sign of life");
+		announce_event(g, "guest-silent", why);
 	}
-	if (!g->lost && quiet >= GUEST_LOST_NS) {
-		g->lost = true;
-		announce_event(g, "guest-lost", "no sign of life");
-	}
+	if (!g->lost && quiet >= GUEST_LOST_NS)
+		lose(g, why);
 }
 
 /* --- what the virtproxy says -------------------------------------------- */
@@ -199,6 +208,29 @@ static void take_heard(struct guest *g, const struct va_value *status)
 	g->link.heard_wall = clock_wall() - (double)ms / 1000;
 }
 
+/* A number that grows with whatever the virtproxy does: the channel's bytes, and
+ * what it does for local clients without moving any. */
+static uint64_t work_done(const struct va_value *status)
+{
+	static const struct {
+		const char *name;
+		unsigned weight;
+	} rows[] = {
+		{ "bytes-in", 1 },		{ "bytes-out", 1 },
+		{ "stream-bytes-in", 1 },	{ "stream-bytes-out", 1 },
+		{ "streams-opened", 1024 },	{ "streams-accepted", 1024 },
+		{ "channel-opens", 1024 },	{ "refused-absent", 1024 },
+		{ "refused-here", 1024 },	{ "ctl-commands", 64 },
+	};
+	uint64_t work = 0;
+	int64_t n;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (va_get_int(va_member(status, rows[i].name), &n) == 0 && n > 0)
+			work += (uint64_t)n * rows[i].weight;
+	return work;
+}
+
 static void on_status(void *arg, const char *json)
 {
 	struct guest *g = arg;
@@ -222,6 +254,21 @@ static void on_status(void *arg, const char *json)
 		session_down(g, "the session ended");
 	guest_keys_vm(g->keys, guest_vm(g));
 	check_silence(g);
+	/* May end it. */
+	proxy_worked(g->proxy, work_done(v));
+}
+
+/* Its virtproxy leaves a question unanswered, which is all we hear of the guest;
+ * or it answers again. */
+static void on_waits(void *arg)
+{
+	struct guest *g = arg;
+	uint64_t waited = proxy_waited(g->proxy);
+
+	if (waited >= GUEST_SILENT_NS)
+		check_silence(g);
+	else if (!waited && g->silent)
+		proxy_poll(g->proxy, NULL, NULL);
 }
 
 static void on_up(void *arg, bool adopted)
@@ -232,17 +279,23 @@ static void on_up(void *arg, bool adopted)
 	log_info("guest %s: virtproxy %d %s", g->spec.name,
 		 (int)proxy_pid(g->proxy), adopted ? "adopted" : "started");
 	proxy_poll(g->proxy, NULL, NULL);
-	loop_timer_in(g->timer, POLL_NS);
+	loop_timer_in(g->timer, watch_look_every(&g->h->conf.watch));
 }
 
-static void on_down(void *arg, const char *why)
+static void on_down(void *arg, enum proxy_end end, const char *why)
 {
+	static const char *const causes[] = {
+		[PROXY_CRASHED] = "crashed", [PROXY_HUNG] = "hung", [PROXY_SPUN] = "spun",
+	};
 	struct guest *g = arg;
 	CLEANUP_FREE char *text = str_printf("virtproxy ended: %s", why);
+	struct va_value *data = va_struct();
 
+	g->counts.ends[end]++;
 	snprintf(g->link.why, sizeof(g->link.why), "%s", why);
 	session_down(g, text ? text : why);
-	announce_event(g, "proxy-died", why);
+	if (va_set(data, "cause", va_string(causes[end])) == 0)
+		announce_data(g, "proxy-died", why, data);
 	g->link.channel_up = false;
 	g->down_ns = clock_now();
 }
@@ -274,6 +327,7 @@ static void on_stopped(void *arg)
 static const struct proxy_ops proxy_ops = {
 	.up = on_up,
 	.down = on_down,
+	.waits = on_waits,
 	.event = on_event,
 	.status = on_status,
 	.stopped = on_stopped,
@@ -291,7 +345,7 @@ static void on_timer(void *arg)
 	} else {
 		proxy_check(g->proxy);
 	}
-	loop_timer_in(g->timer, POLL_NS);
+	loop_timer_in(g->timer, watch_look_every(&g->h->conf.watch));
 }
 
 /* --- making ------------------------------------------------------------- */
@@ -361,6 +415,7 @@ static int make_proxy(struct guest *g)
 		.label = g->spec.name,
 		.program = g->h->program,
 		.argv = c.argv,
+		.limits = &g->h->conf.watch,
 	};
 	int err = make_command(g, &c);
 

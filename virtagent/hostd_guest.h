@@ -27,6 +27,12 @@ struct server_port;
 /* Its channel closed (its QEMU ended) and did not come back: lost. */
 #define GUEST_GRACE_NS (2 * NSEC_PER_SEC)
 
+/* What happened to it since this va-hostd knows it. */
+struct guest_counts {
+	uint64_t sessions, agents_up, silences, losses;
+	uint64_t ends[3]; /* of its virtproxy, by enum proxy_end */
+};
+
 /* What the control socket said last. */
 struct guest_link {
 	bool channel_up, session_up;
@@ -48,6 +54,7 @@ struct guest {
 	struct guest_feed *feed; /* events.sock */
 	struct server_port *port; /* host.sock */
 	struct guest_link link;
+	struct guest_counts counts;
 	struct loop_timer *timer; /* watches for silence */
 	uint64_t down_ns;   /* when the channel closed; 0 = it is open */
 	double since;	    /* wall time of the last change of state */

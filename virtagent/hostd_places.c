@@ -18,7 +18,7 @@
 
 struct guest_places {
 	struct guest_places *next;
-	unsigned taken[PLACE_KINDS];
+	struct place_counts kinds[PLACE_KINDS];
 	char guest[];
 };
 
@@ -75,12 +75,19 @@ unsigned places_max(struct places *p, enum place_kind kind)
 	return max;
 }
 
-static struct guest_places *find(struct places *p, const char *guest)
+static struct guest_places *look_up(struct places *p, const char *guest)
 {
 	struct guest_places *g = p->guests;
 
 	while (g && strcmp(g->guest, guest) != 0)
 		g = g->next;
+	return g;
+}
+
+static struct guest_places *find(struct places *p, const char *guest)
+{
+	struct guest_places *g = look_up(p, guest);
+
 	if (g)
 		return g;
 	g = calloc(1, sizeof(*g) + strlen(guest) + 1);
@@ -101,9 +108,13 @@ bool places_take(struct places *p, const char *guest, enum place_kind kind)
 		return true;
 	pthread_mutex_lock(&p->lock);
 	g = find(p, guest);
-	ok = g && g->taken[kind] < p->max[kind];
-	if (ok)
-		g->taken[kind]++;
+	ok = g && g->kinds[kind].now < p->max[kind];
+	if (ok) {
+		g->kinds[kind].now++;
+		g->kinds[kind].taken++;
+	} else if (g) {
+		g->kinds[kind].refused++;
+	}
 	pthread_mutex_unlock(&p->lock);
 	return ok;
 }
@@ -113,6 +124,20 @@ void places_give(struct places *p, const char *guest, enum place_kind kind)
 	if (!guest)
 		return;
 	pthread_mutex_lock(&p->lock);
-	find(p, guest)->taken[kind]--;
+	find(p, guest)->kinds[kind].now--;
 	pthread_mutex_unlock(&p->lock);
+}
+
+struct place_counts places_counts(struct places *p, const char *guest,
+				  enum place_kind kind)
+{
+	struct place_counts counts = { 0 };
+	const struct guest_places *g;
+
+	pthread_mutex_lock(&p->lock);
+	g = look_up(p, guest);
+	if (g)
+		counts = g->kinds[kind];
+	pthread_mutex_unlock(&p->lock);
+	return counts;
 }

@@ -9,11 +9,18 @@
 #define VA_HOSTD_PLACES_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum place_kind {
 	PLACE_CALL,   /* calls at once, commands included: limit calls */
 	PLACE_STREAM, /* forwarded connections at once: limit streams */
 	PLACE_KINDS,
+};
+
+/* Of one kind and guest. */
+struct place_counts {
+	unsigned now;
+	uint64_t taken, refused; /* since the start */
 };
 
 struct places;
@@ -26,5 +33,8 @@ unsigned places_max(struct places *p, enum place_kind kind);
 /* false: the guest is at its limit. */
 bool places_take(struct places *p, const char *guest, enum place_kind kind);
 void places_give(struct places *p, const char *guest, enum place_kind kind);
+/* Zeros for a guest that never asked. */
+struct place_counts places_counts(struct places *p, const char *guest,
+				  enum place_kind kind);
 
 #endif

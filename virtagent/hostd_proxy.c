@@ -12,8 +12,10 @@
  *	any  -> STOPPING -> IDLE
  *
  * The back-off doubles from 0.1 s to 30 s and starts over when a process has
- * been up for ten seconds.  A process that does not open its socket, or leaves a
- * question without an answer (stopped, spinning), within HUNG_NS is killed.
+ * been well for a minute.  One that hangs (it does not open its socket, or leaves
+ * questions without an answer) or spins is killed (hostd_watch.c); after such ends
+ * the pauses grow up to 5 minutes, or a process that does nothing but that would
+ * have a core for most of the time.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -32,11 +34,13 @@
 
 #define BACKOFF_MIN_NS (100 * NSEC_PER_MSEC)
 #define BACKOFF_MAX_NS (30 * NSEC_PER_SEC)
+#define BACKOFF_BAD_NS (300 * NSEC_PER_SEC) /* of one that hung or spun */
 #define BACKOFF_FORGET_NS (10 * NSEC_PER_SEC) /* what dies at once does not live so long */
 #define TRY_MIN_NS (5 * NSEC_PER_MSEC) /* between tries of the socket */
 #define TRY_MAX_NS (250 * NSEC_PER_MSEC)
-#define HUNG_NS (15 * NSEC_PER_SEC)
+#define OPEN_NS (15 * NSEC_PER_SEC) /* until its socket answers */
 #define STOP_NS (3 * NSEC_PER_SEC)
+#define ASKED_MAX 3u /* no more questions to one that does not answer */
 
 #define REASON_NS (NSEC_PER_SEC / 2) /* SIGCHLD comes behind the socket's end */
 
@@ -53,12 +57,16 @@ struct proxy {
 	pid_t child; /* started here and not reaped yet, or -1 */
 	struct ctl *ctl;
 	struct loop_timer *timer; /* meaning: the state's */
-	struct loop_timer *hung;  /* armed while a question waits */
-	unsigned unanswered;
-	uint64_t backoff_ns, try_ns, start_ns, up_ns;
+	struct loop_timer *ticks; /* armed while a question waits, or an end */
+	const struct watch_limits *limits;
+	struct watch watch;
+	enum proxy_end end; /* of the process that runs, if it ends now */
+	uint64_t backoff_ns, try_ns, start_ns;
+	uint64_t up_ns, well_ns; /* since when, and when seen to do well */
 	unsigned restarts;
 	bool launched;	  /* in this STARTING a process was started */
 	bool replace;	  /* whoever runs is ended, not adopted */
+	bool ending;	  /* it was asked to, for that */
 	char reason[128]; /* of the last death, from waitpid */
 };
 
@@ -98,19 +106,21 @@ static void drop_ctl(struct proxy *p)
 {
 	/* Answers still owed are given as NULL and may arm the timer. */
 	ctl_free(take_ptr(p->ctl));
-	loop_timer_stop(p->hung);
-	p->unanswered = 0;
+	loop_timer_stop(p->ticks);
+	watch_reset(&p->watch);
+	p->ending = false;
 }
 
 static void wait_and_restart(struct proxy *p, const char *why)
 {
-	uint64_t now = clock_now();
+	uint64_t well = p->end == PROXY_CRASHED ? clock_now() : p->well_ns;
+	uint64_t most = p->end == PROXY_CRASHED ? BACKOFF_MAX_NS : BACKOFF_BAD_NS;
 
-	if (p->up_ns && now - p->up_ns > scaled(BACKOFF_FORGET_NS))
+	if (p->up_ns && well - p->up_ns > scaled(BACKOFF_FORGET_NS))
 		p->backoff_ns = 0;
 	p->backoff_ns = p->backoff_ns ? p->backoff_ns * 2 : BACKOFF_MIN_NS;
-	if (p->backoff_ns > BACKOFF_MAX_NS)
-		p->backoff_ns = BACKOFF_MAX_NS;
+	if (p->backoff_ns > most)
+		p->backoff_ns = most;
 	p->up_ns = 0;
 	p->state = WAITING;
 	p->restarts++;
@@ -133,7 +143,8 @@ static void went_down(struct proxy *p, const char *why)
 		return;
 	}
 	wait_and_restart(p, why);
-	p->ops.down(p->arg, why);
+	p->ops.down(p->arg, p->end, why);
+	p->end = PROXY_CRASHED;
 }
 
 static void kill_it(struct proxy *p, const char *why)
@@ -152,7 +163,10 @@ static void on_child(void *arg, pid_t pid, int status)
 	struct proxy *p = arg;
 
 	p->child = -1;
-	child_status_text(status, p->reason, sizeof(p->reason));
+	if (p->end == PROXY_HUNG)
+		snprintf(p->reason, sizeof(p->reason), "it did not open its control socket");
+	else
+		child_status_text(status, p->reason, sizeof(p->reason));
 	/* With a control connection its end comes next, behind what the
 	 * process still said. */
 	if (p->ctl)
@@ -178,12 +192,39 @@ static void on_gone(void *arg, const char *why)
 	loop_timer_in(p->timer, REASON_NS);
 }
 
-static void on_hung(void *arg)
+static int ask(struct proxy *p, const char *command, ctl_answer_fn then,
+	       loop_fn fn, void *arg);
+static void on_alive(void *arg, const char *text);
+
+static void kill_for(struct proxy *p, enum proxy_end end, const char *why)
+{
+	p->end = end;
+	kill_it(p, why);
+	went_down(p, why);
+}
+
+/* A question waits. */
+static void on_tick(void *arg)
 {
 	struct proxy *p = arg;
+	char why[128];
 
-	kill_it(p, "it does not answer on its control socket");
-	went_down(p, "it did not answer");
+	if (p->ending) {
+		kill_it(p, "it does not stop");
+		went_down(p, "killed");
+		return;
+	}
+	if (!watch_tick(&p->watch, p->limits, clock_now())) {
+		loop_timer_in(p->ticks, watch_tick_every(p->limits));
+		p->ops.waits(p->arg);
+		/* Not even one of several that it may have lost. */
+		if (p->watch.unanswered < ASKED_MAX)
+			ask(p, "ping", on_alive, NULL, NULL);
+		return;
+	}
+	snprintf(why, sizeof(why), "it did not answer on its control socket for %.1f s",
+		 (double)p->watch.waited_ns / (double)NSEC_PER_SEC);
+	kill_for(p, PROXY_HUNG, why);
 }
 
 /* --- coming up ---------------------------------------------------------- */
@@ -216,12 +257,13 @@ static int try_adopt(struct proxy *p)
 	if (p->replace) {
 		/* Its end starts the new one. */
 		p->replace = false;
+		p->ending = true;
 		log_info("guest %s: replacing virtproxy %d", p->label,
 			 (int)ctl_pid(p->ctl));
-		loop_timer_in(p->hung, scaled(STOP_NS));
+		loop_timer_in(p->ticks, scaled(STOP_NS));
 		return 0;
 	}
-	p->up_ns = clock_now();
+	p->up_ns = p->well_ns = clock_now();
 	p->reason[0] = '\0';
 	p->ops.up(p->arg, !p->launched);
 	return 0;
@@ -272,7 +314,8 @@ static void try_once(struct proxy *p)
 		launch(p);
 		return;
 	}
-	if (clock_now() - p->start_ns > scaled(HUNG_NS)) {
+	if (clock_now() - p->start_ns > scaled(OPEN_NS)) {
+		p->end = PROXY_HUNG;
 		kill_it(p, "it does not open its control socket");
 		return; /* on_child() goes on */
 	}
@@ -334,10 +377,11 @@ struct proxy *proxy_new(const struct proxy_config *cfg,
 	p->program = strdup(cfg->program);
 	p->ctl_path = strdup(cfg->ctl_path);
 	p->argv = copy_argv(cfg->argv);
+	p->limits = cfg->limits;
 	p->timer = loop_timer_new(p->loop, on_timer, p);
-	p->hung = loop_timer_new(p->loop, on_hung, p);
+	p->ticks = loop_timer_new(p->loop, on_tick, p);
 	if (!p->label || !p->program || !p->ctl_path || !p->argv || !p->timer ||
-	    !p->hung) {
+	    !p->ticks) {
 		proxy_free(p);
 		errno = ENOMEM;
 		return NULL;
@@ -373,7 +417,7 @@ void proxy_free(struct proxy *p)
 	}
 	drop_ctl(p);
 	loop_timer_free(p->timer);
-	loop_timer_free(p->hung);
+	loop_timer_free(p->ticks);
 	free_argv(p->argv);
 	free(p->label);
 	free(p->program);
@@ -402,19 +446,27 @@ struct question {
 	void *arg;
 };
 
-static void answered(struct proxy *p)
+static void answered(struct proxy *p, const char *text)
 {
-	if (p->unanswered && --p->unanswered == 0)
-		loop_timer_stop(p->hung);
-	else if (p->unanswered)
-		loop_timer_in(p->hung, scaled(HUNG_NS));
+	uint64_t now = clock_now();
+	bool waited = p->watch.waited_ns > 0;
+
+	if (!text) /* the connection ended */
+		return;
+	watch_answered(&p->watch, now);
+	if (!p->watch.unanswered)
+		loop_timer_stop(p->ticks);
+	if (!p->watch.based)
+		p->well_ns = now;
+	if (waited)
+		p->ops.waits(p->arg);
 }
 
 static void on_alive(void *arg, const char *text)
 {
 	CLEANUP_FREE struct question *q = arg;
 
-	answered(q->p);
+	answered(q->p, text);
 }
 
 static void on_status(void *arg, const char *text)
@@ -422,7 +474,7 @@ static void on_status(void *arg, const char *text)
 	CLEANUP_FREE struct question *q = arg;
 	struct proxy *p = q->p;
 
-	answered(p);
+	answered(p, text);
 	if (text)
 		p->ops.status(p->arg, text);
 	if (q->fn)
@@ -435,7 +487,7 @@ static int ask(struct proxy *p, const char *command, ctl_answer_fn then,
 	struct question *q;
 	int err;
 
-	if (p->state != UP || !p->ctl)
+	if (p->state != UP || !p->ctl || p->ending)
 		return -ENOTCONN;
 	q = malloc(sizeof(*q));
 	if (!q)
@@ -446,8 +498,9 @@ static int ask(struct proxy *p, const char *command, ctl_answer_fn then,
 		free(q);
 		return err;
 	}
-	if (p->unanswered++ == 0)
-		loop_timer_in(p->hung, scaled(HUNG_NS));
+	watch_asked(&p->watch, clock_now());
+	if (!loop_timer_armed(p->ticks))
+		loop_timer_in(p->ticks, watch_tick_every(p->limits));
 	return 0;
 }
 
@@ -458,5 +511,25 @@ int proxy_poll(struct proxy *p, loop_fn fn, void *arg)
 
 int proxy_check(struct proxy *p)
 {
-	return ask(p, "ping", on_alive, NULL, NULL);
+	bool busy = p->state == UP &&
+		    watch_look(&p->watch, p->limits, proxy_pid(p), clock_now());
+
+	return busy ? proxy_poll(p, NULL, NULL) : ask(p, "ping", on_alive, NULL, NULL);
+}
+
+void proxy_worked(struct proxy *p, uint64_t work)
+{
+	char why[128];
+
+	if (p->state != UP || !watch_work(&p->watch, p->limits, work))
+		return;
+	snprintf(why, sizeof(why), "it used %.1f s of CPU time within %.1f s and did nothing",
+		 (double)(p->watch.cpu.ran_ns - p->watch.base_ran_ns) / (double)NSEC_PER_SEC,
+		 (double)(p->watch.look_ns - p->watch.base_ns) / (double)NSEC_PER_SEC);
+	kill_for(p, PROXY_SPUN, why);
+}
+
+uint64_t proxy_waited(const struct proxy *p)
+{
+	return p->watch.waited_ns;
 }

@@ -12,15 +12,21 @@
 #include "common/loop.h"
 #include "virtagent/host/child.h"
 #include "virtagent/hostd_ctl.h"
+#include "virtagent/hostd_watch.h"
 
 struct proxy;
+
+/* What it ended of. */
+enum proxy_end { PROXY_CRASHED, PROXY_HUNG, PROXY_SPUN };
 
 struct proxy_ops {
 	/* The process answers on its control socket; adopted: it was running
 	 * before this daemon asked for it. */
 	void (*up)(void *arg, bool adopted);
 	/* It is gone (and will be started again, unless it was stopped). */
-	void (*down)(void *arg, const char *why);
+	void (*down)(void *arg, enum proxy_end end, const char *why);
+	/* It leaves a question unanswered (see proxy_waited()), or answers again. */
+	void (*waits)(void *arg);
 	/* A line of the control socket's events. */
 	void (*event)(void *arg, char *line);
 	/* A status arrived, as JSON: in answer to proxy_poll(). */
@@ -36,6 +42,7 @@ struct proxy_config {
 	const char *program;	 /* virtproxy's path */
 	const char *const *argv; /* copied */
 	const char *ctl_path;	 /* copied */
+	const struct watch_limits *limits; /* read whenever needed */
 };
 
 /* NULL with errno.  Nothing happens before proxy_begin(). */
@@ -55,13 +62,18 @@ pid_t proxy_pid(const struct proxy *p);
 /* How often it was started again. */
 unsigned proxy_restarts(const struct proxy *p);
 bool proxy_is_up(const struct proxy *p);
+/* How long it has left a question unanswered: nanoseconds, 0 = it answers. */
+uint64_t proxy_waited(const struct proxy *p);
 /*
  * Asks for the status; fn (may be NULL) is called after ops->status, or without
  * it when none came.  A process that leaves a question without an answer for
  * long is killed.  -ENOTCONN when none runs; fn is then not called.
  */
 int proxy_poll(struct proxy *p, loop_fn fn, void *arg);
-/* The same for less: only whether it answers. */
+/* To be called every watch_look_every(): asks whether it answers and, when it was
+ * busy, for its status, which the owner puts into proxy_worked(). */
 int proxy_check(struct proxy *p);
+/* As watch_work(); one that spins is killed here, and ops->down called. */
+void proxy_worked(struct proxy *p, uint64_t work);
 
 #endif

@@ -138,6 +138,12 @@ void hostd_server_set_limits(struct hostd_server *s)
 	places_set_max(s->places, PLACE_STREAM, s->h->conf.guest_streams);
 }
 
+struct place_counts hostd_server_counts(struct hostd_server *s, const char *guest,
+					enum place_kind kind)
+{
+	return places_counts(s->places, guest, kind);
+}
+
 void hostd_server_set_commands(struct hostd_server *s)
 {
 	if (host_commands_set(s->context.commands, command_dirs(s->h)) < 0)

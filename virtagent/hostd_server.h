@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "virtagent/hostd.h"
+#include "virtagent/hostd_places.h"
 
 struct hostd_server;
 struct server_port;
@@ -23,6 +24,9 @@ void hostd_server_free(struct hostd_server *s);
 void hostd_server_set_limits(struct hostd_server *s);
 /* Reads the directories of commands from h->conf again. */
 void hostd_server_set_commands(struct hostd_server *s);
+/* What a guest has and had under way here. */
+struct place_counts hostd_server_counts(struct hostd_server *s, const char *guest,
+					enum place_kind kind);
 /* Takes over what guests may call, at start and after a reload. */
 void hostd_server_set_policies(struct hostd_server *s,
 			       struct policy_set *policies);

@@ -159,6 +159,7 @@ int vp_endpoint_command(struct vp_endpoint *ep, const char *line, struct buf *an
 	char shown[64];
 	int r = -ENOSYS;
 
+	ep->counts.ctl_commands++;
 	if (strcmp(line, "quiesce") == 0 || str_starts(line, "quiesce "))
 		r = cmd_quiesce(ep, line[7] ? line + 8 : "", answer);
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)

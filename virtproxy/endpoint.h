@@ -47,6 +47,7 @@ struct vp_counts {
 	uint64_t refused_here;	     /* the peer's streams that we refused */
 	uint64_t refused_there;	     /* ours that the peer refused */
 	uint64_t open_while_silent;  /* opened with the peer silent for 3 s */
+	uint64_t ctl_commands;	     /* on the control socket */
 };
 
 struct vp_oforward;

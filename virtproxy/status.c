@@ -28,6 +28,7 @@ static const struct {
 	{ "refused-here", offsetof(struct vp_counts, refused_here) },
 	{ "refused-there", offsetof(struct vp_counts, refused_there) },
 	{ "opened-while-silent", offsetof(struct vp_counts, open_while_silent) },
+	{ "ctl-commands", offsetof(struct vp_counts, ctl_commands) },
 };
 
 /* Where the facts go; the first error stays. */

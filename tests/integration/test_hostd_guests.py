@@ -19,7 +19,8 @@ need_hostd()
 suite = Suite()
 chan1 = os.path.join(tmpdir(), "c1")
 chan2 = os.path.join(tmpdir(), "c2")
-hostd = Hostd(["one=unix-connect:%s:-" % chan1, "two=unix-connect:%s:-" % chan2])
+hostd = Hostd(["one=unix-connect:%s:-" % chan1, "two=unix-connect:%s:-" % chan2],
+              conf="[hostd]\nhang-limit = 10s\n")
 suite.cleanups.append(hostd.close)
 suite.on_failure.append(hostd.tail)
 one = FakeGuest(chan1)
@@ -87,6 +88,7 @@ def _():
         and "signal 9" in down["data"]["detail"], down
     died = hostd.wait_event("proxy-died", last)
     assert died["guest"] == "one" and "signal 9" in died["data"]["reason"], died
+    assert died["data"]["cause"] == "crashed", died
     hostd.wait_event("agent-up", down["seq"])
     after = hostd.wait_state("one", "connected")
     assert after["pid"] != before["pid"] and after["restarts"] == 1, after
@@ -134,7 +136,7 @@ def _():
     last = hostd.events()[-1]["seq"]
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: gone(pid), 40, "the hung virtproxy to be killed", 0.1)
-    assert "does not answer" in hostd.log()
+    assert "killing virtproxy %d: it did not answer" % pid in hostd.log()
     died = hostd.wait_event("proxy-died", last)
     assert died["guest"] == "two" and "did not answer" in died["data"]["reason"], died
     hostd.wait_state("two", "connected")

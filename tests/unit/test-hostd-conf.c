@@ -63,6 +63,30 @@ static void check_refused(const char *const *words, size_t nwords,
 	CHECK_INT(conf.nguests, 0);
 }
 
+TEST(limits_of_virtproxies_are_times_from_a_second_to_a_day)
+{
+	struct hostd_conf c;
+	char err[512];
+
+	put_guests();
+	put("hostd.conf", "[hostd]\n");
+	CHECK_INT(load(&c, NULL, 0, err), 0);
+	CHECK_INT(c.watch.hang_ns, 60 * NSEC_PER_SEC);
+	CHECK_INT(c.watch.spin_ns, 60 * NSEC_PER_SEC);
+	hostd_conf_done(&c);
+	put("hostd.conf", "[hostd]\nhang-limit = 5m\nspin-limit = 0s\n");
+	CHECK_INT(load(&c, NULL, 0, err), 0);
+	CHECK_INT(c.watch.hang_ns, 300 * NSEC_PER_SEC);
+	CHECK_INT(c.watch.spin_ns, 0);
+	hostd_conf_done(&c);
+	put("hostd.conf", "[hostd]\nhang-limit = 500ms\n");
+	check_refused(NULL, 0, "hostd.conf:2: ", "hang-limit = 500ms", "less than a second");
+	put("hostd.conf", "[hostd]\nspin-limit = 25h\n");
+	check_refused(NULL, 0, "hostd.conf:2: ", "spin-limit = 25h", "86400 seconds");
+	put("hostd.conf", "[hostd]\nspin-limit = soon\n");
+	check_refused(NULL, 0, "hostd.conf:2: ", "spin-limit = soon", "not a time");
+}
+
 TEST(nothing_is_no_error)
 {
 	struct hostd_conf c;
@@ -258,7 +282,8 @@ TEST(libvirts_channels_are_two_patterns)
 	hostd_conf_done(&c);
 }
 
-UNIT_MAIN(CASE(a_pattern_names_the_guest_of_a_path),
+UNIT_MAIN(CASE(limits_of_virtproxies_are_times_from_a_second_to_a_day),
+	  CASE(a_pattern_names_the_guest_of_a_path),
 	  CASE(libvirts_channels_are_two_patterns),
 	  CASE(nothing_is_no_error), CASE(a_named_file_must_exist),
 	  CASE(guests_come_from_all_places), CASE(two_guests_of_one_name),

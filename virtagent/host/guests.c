@@ -65,10 +65,12 @@ static const struct va_method methods[] = {
 		       "or absent), channel (configured), kind (virtio, serial "
 		       "or \"\" while unknown), since (seconds since 1970 of the "
 		       "last change of state), last_heard (the same, 0 = never), "
-		       "version (the agent's, \"\" while unknown), bytes_in and "
-		       "bytes_out of the channel, streams (open now), pid (its "
-		       "virtproxy's, 0 = none), restarts.  A guest that asks "
-		       "gets itself only.",
+		       "version (the agent's, \"\" while unknown), calls "
+		       "(connections opened over the channel, both ways), "
+		       "bytes_in and bytes_out of the channel, streams (open "
+		       "now), pid (its virtproxy's, 0 = none), restarts.  Calls "
+		       "and bytes count since its virtproxy began.  A guest that "
+		       "asks gets itself only.",
 		.flags = VA_M_IDEMPOTENT,
 	},
 	{
@@ -80,8 +82,10 @@ static const struct va_method methods[] = {
 		.help = "everything known of one guest, counters included",
 		.doc = "Returns the struct of host.guests with more members: "
 		       "agent and boot (ids), why (the last change), directory, "
-		       "configured (file and line), status (all counters of its "
-		       "virtproxy).  A guest may leave the name out, and can ask "
+		       "configured (file and line), counts (what va-hostd counted "
+		       "since it began: sessions, agents_up, silences, losses, "
+		       "ends of its virtproxy, calls and forwards of the guest), "
+		       "status (all counters of its virtproxy).  A guest may leave the name out, and can ask "
 		       "for itself only.",
 		.flags = VA_M_IDEMPOTENT,
 	},
