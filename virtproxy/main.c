@@ -315,6 +315,9 @@ static int confine(const struct program *p)
 
 	if (p->set.no_sandbox)
 		return 0;
+	r = sandbox_limits(p->set.nchannels);
+	if (r < 0)
+		log_warning("limits: %s", strerror(-r));
 	r = seal_all(p, &sb);
 	if (r < 0)
 		log_warning("not confined: %s", strerror(-r));

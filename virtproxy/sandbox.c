@@ -303,11 +303,16 @@ static int drop_capabilities(bool foreign)
 	return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
 }
 
+bool sandbox_is_possible(void)
+{
+	return !UNDER_SANITIZER && !__gcov_dump;
+}
+
 int sandbox_enter(const struct sandbox *s, const char **why)
 {
 	int r;
 
-	if (UNDER_SANITIZER || __gcov_dump) {
+	if (!sandbox_is_possible()) {
 		*why = "this build's sanitizer or coverage cannot work in it";
 		return -ENOTSUP;
 	}

@@ -15,6 +15,11 @@ struct sandbox {
 	bool foreign; /* its channel's socket may belong to another user */
 };
 
+/* Can this build be confined (sanitizers and coverage cannot)? */
+bool sandbox_is_possible(void);
+/* Lowers what the kernel lets a process with so many channels have: descriptors,
+ * memory, processes, core files (rlimits.c).  0 or a negative errno. */
+int sandbox_limits(size_t channels);
 /*
  * From here on: no new privileges, no capabilities (but, if it has it and
  * foreign is set, the one to open what belongs to others), and the system calls of

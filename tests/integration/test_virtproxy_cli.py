@@ -6,6 +6,7 @@ SPDX-License-Identifier: MIT
 import http.client
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -14,8 +15,8 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from vatest import (SRC, Process, Skip, Suite, connect_unix, need, program, run, sanitized, tmpdir,
-                    wait_for_socket, wait_until, xmlrpc_proxy)
+from vatest import (SRC, Process, Skip, Suite, connect_unix, need, program, run, sanitized, scale,
+                    tmpdir, wait_for_socket, wait_until, xmlrpc_proxy)
 from vatest.proxy import PROXY, Ctl, Pair, Proxy, PtyPair, Server, echo, environment, read_all
 
 QEMU_VP = os.path.join(os.path.dirname(PROXY), "qemu-vp")
@@ -134,6 +135,52 @@ def _():
             privs, seccomp, caps = confinement(proxy.pid)
             assert (privs, seccomp) == ("1", "2") and caps & ~2 == 0, (privs, seccomp, caps)
         assert confinement(free.pid)[1] == "0" == confinement(agents(guest)[0])[1]
+
+
+def limits(pid):
+    return {what: resource.prlimit(pid, getattr(resource, "RLIMIT_" + what))
+            for what in ("NOFILE", "AS", "NPROC", "CORE")}
+
+
+@suite.case("virtproxy has limits of descriptors and memory, and its agent none of them")
+def _():
+    d = tempfile.mkdtemp(dir=tmpdir())
+    env = dict(environment(), PATH=fake_agent_path() + ":" + os.environ["PATH"])
+    ours = limits(os.getpid())
+    with Proxy("-c", "unix-connect:%s/x:-" % d) as p, \
+            Proxy("-c", "unix-connect:%s/y:-" % d, "--no-sandbox") as free, \
+            Proxy("-c", "unix-listen:%s/z:-" % d, "-g", env=env) as guest:
+        for proxy in (p, free, guest):
+            wait_until(proxy.try_status, 10, "its control socket")
+        wait_until(lambda: agents(guest), 10, "the agent")
+        for proxy in (p, guest):
+            got = limits(proxy.pid)
+            assert got["NPROC"] == got["CORE"] == (0, 0), got
+            assert got["NOFILE"] == (512, 512), got
+            assert sanitized() or got["AS"] == (160 << 20, 160 << 20), got
+        for other in (free.pid, agents(guest)[0]):
+            got = limits(other)
+            assert {k: v[1] for k, v in got.items()} == {k: v[1] for k, v in ours.items()}, got
+
+
+@suite.case("a confined virtproxy opens its own channel again and again")
+def _():
+    d = tempfile.mkdtemp(dir=tmpdir())
+    path = d + "/x"
+    with Proxy("-c", "unix-connect:%s:-" % path) as p:
+        for n in range(1, 4):
+            # A machine that was not there yet, that ends, and another in its place.
+            with socket.socket(socket.AF_UNIX) as machine:
+                machine.bind(path)
+                machine.listen(1)
+                machine.settimeout(20 * scale())
+                with machine.accept()[0]:
+                    st = p.wait_status("channel", "up")
+                    assert st["channel-opens"] == n, st
+            os.unlink(path)
+            wait_until(lambda: p.status()["channel"] != "up", 10, "the channel's end")
+        if not sanitized() or sanitized() == "undefined":
+            assert confinement(p.pid)[1] == "2"
 
 
 @suite.case("-g runs the real agent: a call through two qemu-vp")
