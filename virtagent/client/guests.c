@@ -24,6 +24,7 @@
 
 #define GUESTS_WAIT_NS (2 * NSEC_PER_SEC)
 #define GUESTS_MAX 4096
+#define SILENT_MS 5000 /* as va-hostd has it */
 
 void guest_list_done(struct guest_list *l)
 {
@@ -55,17 +56,25 @@ static bool says_connected(const struct va_value *info)
 	       strcmp(member_text(info, "state"), "connected") == 0;
 }
 
+struct rpc *rpc_open_hostd(const struct client *cl, uint64_t wait_ns)
+{
+	struct target t = { .side = SIDE_HOST, .name = "host" };
+	struct rpc *r;
+
+	snprintf(t.rpc, sizeof(t.rpc), "%s/hostd.sock", target_runtime());
+	r = rpc_open(cl, &t);
+	if (r)
+		rpc_set_deadline(r, clock_now() + wait_ns);
+	return r;
+}
+
 static int from_hostd(const struct client *cl, struct guest_list *l)
 {
 	CLEANUP_VALUE struct va_value *v = NULL;
-	CLEANUP_RPC struct rpc *rpc = NULL;
-	struct target t = { .side = SIDE_HOST, .name = "host" };
+	CLEANUP_RPC struct rpc *rpc = rpc_open_hostd(cl, GUESTS_WAIT_NS);
 
-	snprintf(t.rpc, sizeof(t.rpc), "%s/hostd.sock", target_runtime());
-	rpc = rpc_open(cl, &t);
 	if (!rpc)
 		return -ENOMEM;
-	rpc_set_deadline(rpc, clock_now() + GUESTS_WAIT_NS);
 	if (rpc_try(rpc, "host.guests", RPC_IDEMPOTENT, va_array(), &v))
 		return -EIO;
 	if (va_typeof(v) != VA_ARRAY)
@@ -87,6 +96,9 @@ static int from_hostd(const struct client *cl, struct guest_list *l)
 		else
 			str_path_id(name, g->id);
 		g->connected = says_connected(info);
+		snprintf(g->state, sizeof(g->state), "%s",
+			 *member_text(info, "state") ? member_text(info, "state") :
+			 g->connected ? "connected" : "absent");
 		g->info = va_value_copy(info);
 	}
 	l->from_hostd = true;
@@ -104,6 +116,17 @@ static void read_name(const char *dir, const char *id, char *ret, size_t size)
 	ret[strcspn(ret, "\n")] = '\0';
 }
 
+/* As va-hostd would say, from what the control socket does. */
+static const char *state_of(int error, const struct ctl_session *s)
+{
+	if (error)
+		return error == -ETIMEDOUT ? "silent" : "absent";
+	if (!s->up || strcmp(member_text(s->status, "channel"), "up") != 0)
+		return "absent";
+	return member_int(s->status, "heard-ms-ago", 0) >= SILENT_MS ? "silent" :
+									"connected";
+}
+
 static int from_sockets(struct guest_list *l)
 {
 	CLEANUP_CLOSEDIR DIR *d = NULL;
@@ -117,6 +140,7 @@ static int from_sockets(struct guest_list *l)
 		CLEANUP_FREE char *ctl = NULL;
 		struct ctl_session s = { 0 };
 		struct guest_entry *g;
+		int error;
 
 		if (e->d_name[0] == '.' || strlen(e->d_name) >= STR_ID_MAX)
 			continue;
@@ -126,9 +150,9 @@ static int from_sockets(struct guest_list *l)
 			return -ENOMEM;
 		snprintf(g->id, sizeof(g->id), "%.48s", e->d_name);
 		read_name(dir, g->id, g->name, sizeof(g->name));
-		if (ctl_session(ctl, clock_now() + NSEC_PER_SEC / 4, &s))
-			continue;
-		g->connected = s.up;
+		error = ctl_session(ctl, clock_now() + NSEC_PER_SEC / 4, &s);
+		snprintf(g->state, sizeof(g->state), "%s", state_of(error, &s));
+		g->connected = !error && s.up;
 		va_value_free(s.status);
 	}
 	return 0;

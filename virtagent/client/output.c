@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -84,6 +85,14 @@ void out_verbose(const struct client *cl, const char *fmt, ...)
 bool out_is_terminal(const struct client *cl, FILE *to)
 {
 	return !cl->raw && isatty(fileno(to));
+}
+
+bool out_is_coloured(FILE *to)
+{
+	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+
+	return isatty(fileno(to)) && !(no && *no) && term && *term &&
+	       strcmp(term, "dumb") != 0;
 }
 
 void out_stream_init(struct out_stream *s, const struct client *cl, FILE *to)
@@ -318,4 +327,18 @@ void out_size(char *ret, size_t size, double n)
 		u++;
 	}
 	snprintf(ret, size, u && n < 100 ? "%.1f %s" : "%.0f %s", n, unit[u]);
+}
+
+void out_age(char *ret, size_t size, double seconds)
+{
+	unsigned long s = seconds > 0 ? (unsigned long)seconds : 0;
+
+	if (s < 60)
+		snprintf(ret, size, "%lus", s);
+	else if (s < 3600)
+		snprintf(ret, size, "%lum", s / 60);
+	else if (s < 24 * 3600)
+		snprintf(ret, size, "%luh%02lum", s / 3600, s / 60 % 60);
+	else
+		snprintf(ret, size, "%lud%luh", s / 86400, s / 3600 % 24);
 }

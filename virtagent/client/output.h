@@ -30,6 +30,9 @@ char *out_escape(char *dst, size_t dst_size, const void *src, size_t n);
 /* Does this stream need escaping? */
 bool out_is_terminal(const struct client *cl, FILE *to);
 
+/* Are colours wanted there?  On a terminal, unless NO_COLOR is set or it has none. */
+bool out_is_coloured(FILE *to);
+
 /*
  * A stream of bytes that may be cut anywhere, also within a character.  Start
  * with out_stream_init(); out_stream_end() writes what was held back, and a
@@ -57,5 +60,7 @@ int out_value(const struct client *cl, const struct va_value *v);
 
 /* n bytes as "12.3 MiB". */
 void out_size(char *ret, size_t size, double n);
+/* Seconds as "45s", "13m", "2h05m" or "3d4h". */
+void out_age(char *ret, size_t size, double seconds);
 
 #endif

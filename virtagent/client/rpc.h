@@ -37,6 +37,9 @@ DEFINE_CLEANUP(struct rpc, rpc_free);
 int rpc_connect(const struct client *cl, enum target_side side,
 		const char *guest, struct rpc **ret);
 
+/* va-hostd itself, for calls that end within wait_ns from now.  NULL on ENOMEM. */
+struct rpc *rpc_open_hostd(const struct client *cl, uint64_t wait_ns);
+
 const struct target *rpc_target(const struct rpc *r);
 const struct client *rpc_client(const struct rpc *r);
 /* The kept connection, for GET and PUT; check first with rpc_check(). */

@@ -13,6 +13,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "virtagent/client/output.h"
@@ -29,6 +30,7 @@ struct table {
 	size_t columns;
 	char **cells;
 	size_t count, room;
+	struct table_form form;
 };
 
 static size_t columns_of(const char *s)
@@ -168,27 +170,76 @@ int table_member(struct table *t, const struct va_value *strct,
 	return used ? table_cell_n(t, text, used) : table_cell(t, "-");
 }
 
+void table_form(struct table *t, const struct table_form *form)
+{
+	t->form = *form;
+}
+
+/* As much of the text as *left columns hold. */
+static void put_part(FILE *to, const char *s, size_t *left)
+{
+	size_t bytes = 0;
+
+	while (s[bytes]) {
+		if (((unsigned char)s[bytes] & 0xc0) != 0x80) {
+			if (!*left)
+				break;
+			--*left;
+		}
+		bytes++;
+	}
+	fwrite(s, 1, bytes, to);
+}
+
+static void put_spaces(FILE *to, size_t n, size_t *left)
+{
+	for (; n && *left; n--, --*left)
+		putc(' ', to);
+}
+
+static void put_cell(const struct table *t, FILE *to, const char *cell, size_t column,
+		     size_t *left)
+{
+	const char *colour = t->form.colour ? t->form.colour(column, cell) : NULL;
+
+	if (colour)
+		fprintf(to, "\033[%sm", colour);
+	put_part(to, cell, left);
+	if (colour)
+		fputs("\033[0m", to);
+}
+
 static void print_row(const struct table *t, char *const *cells, FILE *to)
 {
+	size_t left = t->form.width ? t->form.width : SIZE_MAX;
+
 	for (size_t c = 0; c < t->columns; c++) {
 		size_t have = columns_of(cells[c]);
-		int pad = have < t->width[c] ? (int)(t->width[c] - have) : 0;
+		size_t pad = have < t->width[c] ? t->width[c] - have : 0;
 
 		if (t->right[c])
-			fprintf(to, "%*s%s", pad, "", cells[c]);
-		else if (c + 1 < t->columns)
-			fprintf(to, "%s%*s", cells[c], pad, "");
-		else
-			fputs(cells[c], to);
-		fputs(c + 1 < t->columns ? "  " : "\n", to);
+			put_spaces(to, pad, &left);
+		put_cell(t, to, cells[c], c, &left);
+		if (c + 1 < t->columns)
+			put_spaces(to, (t->right[c] ? 0 : pad) + 2, &left);
 	}
+	putc('\n', to);
 }
 
 int table_print(struct table *t, FILE *to, bool titles)
 {
+	size_t rows = t->count / t->columns, shown = rows;
+	size_t besides = titles ? 1 : 0;
+
+	if (t->form.lines && rows + besides > t->form.lines) {
+		besides++; /* how many are missing */
+		shown = t->form.lines > besides ? t->form.lines - besides : 0;
+	}
 	if (titles)
 		print_row(t, t->title, to);
-	for (size_t i = 0; i + t->columns <= t->count; i += t->columns)
-		print_row(t, t->cells + i, to);
+	for (size_t i = 0; i < shown; i++)
+		print_row(t, t->cells + i * t->columns, to);
+	if (shown < rows)
+		fprintf(to, "... %zu more\n", rows - shown);
 	return ferror(to) ? -EIO : 0;
 }

@@ -33,6 +33,14 @@ int table_cellf(struct table *t, const char *fmt, ...)
  * missing, several items of an array behind commas. */
 int table_member(struct table *t, const struct va_value *strct,
 		 const char *name);
+/* How it is printed on a terminal; all zero: as it is. */
+struct table_form {
+	size_t width; /* columns of a line, the rest is cut off */
+	size_t lines; /* in all; the last one then says how many rows are missing */
+	/* The colour of a cell, as digits of SGR, or NULL. */
+	const char *(*colour)(size_t column, const char *cell);
+};
+void table_form(struct table *t, const struct table_form *form);
 /* Prints the titles and the rows; nothing printed when it has no rows and
  * empty_too is false. */
 int table_print(struct table *t, FILE *to, bool titles);

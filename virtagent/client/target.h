@@ -53,6 +53,7 @@ struct guest_entry {
 	char id[64];
 	char name[256];
 	bool connected;
+	char state[16]; /* "connected", "silent" or "absent" (va-hostd(8)) */
 	struct va_value *info; /* host.guests' struct, or NULL without va-hostd */
 };
 

@@ -1,10 +1,8 @@
 /*
  * verb_events.c - events, event send
  *
- * va-hostd keeps events, numbered; GET /events gives them as JSON lines:
- * since=N those after number N, guest=NAME those of one guest, follow=1 goes on
- * with what happens.  When va-hostd is restarted while we follow, we ask again
- * from the last number seen, so nothing is missed and nothing comes twice.
+ * When va-hostd is restarted while we follow, we ask again from the last number
+ * seen, so nothing is missed and nothing comes twice.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -20,13 +18,12 @@
 #include "common/clock.h"
 #include "common/str.h"
 #include "virtagent/client/args.h"
+#include "virtagent/client/event_feed.h"
 #include "virtagent/client/interrupt.h"
 #include "virtagent/client/member.h"
 #include "virtagent/client/output.h"
-#include "virtagent/client/path.h"
 #include "virtagent/client/rpc.h"
 
-#define EVENT_LINE_MAX (2u << 20) /* an event's data may be 1 MiB */
 #define EVENTS_PAUSE_NS (NSEC_PER_SEC / 2)
 
 struct events_opts {
@@ -55,41 +52,19 @@ static const struct option_row events_rows[] = {
 	CLIENT_ROWS,
 };
 
-struct events_state {
-	const struct client *cl;
-	const char *guest; /* whose events; NULL = all */
-	struct buf line;
-	struct buf error;
-	unsigned status;
-	int64_t last; /* number of the last event printed; -1 = none */
-	bool heard;   /* in this try */
-	int failed;
-};
-
-static int events_head(void *arg, unsigned status, int64_t length)
-{
-	((struct events_state *)arg)->status = status;
-	return 0;
-}
-
 /* "2026-01-02T03:04:05.678Z vm1 agent-up {...}" */
-static int print_event(struct events_state *s, const char *line, size_t n)
+static int print_event(void *arg, const struct va_value *v, const char *line, size_t n)
 {
-	CLEANUP_VALUE struct va_value *v = NULL;
+	const struct client *cl = arg;
 	CLEANUP_BUF struct buf text = BUF_INIT(EVENT_LINE_MAX + 1024);
 	const struct va_value *data;
-	char err[64];
 	int error;
 
-	if (va_from_json(line, n, &v, err, sizeof(err)) ||
-	    va_typeof(v) != VA_STRUCT)
-		return -EBADMSG;
-	s->last = member_int(v, "seq", s->last);
-	if (s->cl->json) {
-		error = out_text(s->cl, line, n);
+	if (cl->json) {
+		error = out_text(cl, line, n);
 	} else {
 		data = va_member(v, "data");
-		error = buf_printf(&text, "%" PRId64 " %s %s %s ", s->last,
+		error = buf_printf(&text, "%" PRId64 " %s %s %s ", member_int(v, "seq", -1),
 				   member_text(v, "time"),
 				   *member_text(v, "guest") ?
 					   member_text(v, "guest") : "-",
@@ -97,78 +72,15 @@ static int print_event(struct events_state *s, const char *line, size_t n)
 		if (!error && data && va_count(data))
 			error = va_to_json(data, false, &text);
 		if (!error)
-			error = out_text(s->cl, buf_data(&text), buf_len(&text));
+			error = out_text(cl, buf_data(&text), buf_len(&text));
 	}
 	if (!error && (putchar('\n') == EOF || fflush(stdout)))
 		error = -EIO;
 	return error;
 }
 
-static int events_sink(void *arg, const void *data, size_t n)
-{
-	struct events_state *s = arg;
-	const char *nl;
-	int error;
-
-	if (interrupt_seen())
-		return -EINTR;
-	if (s->status != 200) {
-		size_t room = buf_room(&s->error);
-
-		return buf_put(&s->error, data, n < room ? n : room);
-	}
-	error = buf_put(&s->line, data, n);
-	while (!error && (nl = memchr(buf_data(&s->line), '\n',
-				      buf_len(&s->line)))) {
-		size_t len = (size_t)(nl - (const char *)buf_data(&s->line));
-
-		if (len)
-			error = print_event(s, (const char *)buf_data(&s->line),
-					    len);
-		buf_consume(&s->line, len + 1);
-		s->heard = true;
-	}
-	s->failed = error;
-	return error;
-}
-
-static int events_once(struct events_state *s, struct rpc *r,
-		       const struct events_opts *o, uint64_t deadline)
-{
-	CLEANUP_FREE char *guest = s->guest ? path_encode(s->guest) : NULL;
-	char target[1024];
-	struct http_call call = {
-		.method = "GET",
-		.target = target,
-		.head = events_head,
-		.sink = events_sink,
-		.arg = s,
-		.deadline_ns = deadline,
-		.cancel = interrupt_flag(),
-	};
-	int n = snprintf(target, sizeof(target), "/events?follow=%d",
-			 o->follow);
-
-	if (s->last >= 0)
-		n += snprintf(target + n, sizeof(target) - (size_t)n,
-			      "&since=%" PRId64, s->last);
-	if (guest && (size_t)n + strlen(guest) + 8 < sizeof(target))
-		snprintf(target + n, sizeof(target) - (size_t)n, "&guest=%s",
-			 guest);
-	buf_reset(&s->line);
-	s->heard = false;
-	n = http_client_perform(rpc_http(r), &call);
-	s->status = call.status;
-	if (n)
-		rpc_set_error(r, "%s", *call.error ? call.error : strerror(-n));
-	if (n == -ENOTCONN || (n && call.progress == HTTP_NOT_CONNECTED))
-		return -ENOTCONN;
-	return n;
-}
-
 /* What ended it, as an exit code; -1 = ask again. */
-static int events_judge(struct events_state *s, struct rpc *r,
-			const struct events_opts *o, int error)
+static int events_judge(struct event_feed *s, struct rpc *r, int error)
 {
 	const char *text;
 
@@ -188,8 +100,8 @@ static int events_judge(struct events_state *s, struct rpc *r,
 		return VAC_ERROR;
 	}
 	if (error == -ETIMEDOUT)
-		return o->follow ? VAC_OK : rpc_report(r, "events", VAC_TIMEOUT);
-	if (o->follow && (s->heard || s->last >= 0 || !error))
+		return s->follow ? VAC_OK : rpc_report(r, "events", VAC_TIMEOUT);
+	if (s->follow && (s->heard || s->last >= 0 || !error))
 		return -1;
 	if (error)
 		return rpc_report(r, "events", error == -ENOTCONN ?
@@ -198,25 +110,11 @@ static int events_judge(struct events_state *s, struct rpc *r,
 	return VAC_OK;
 }
 
-/* Where "from now on" begins, so that a restart of va-hostd before the first
- * event loses nothing; -1 when the host does not tell. */
-static int64_t newest(struct rpc *r)
-{
-	CLEANUP_VALUE struct va_value *v = NULL;
-	struct va_value *params = va_array();
-
-	if (va_append(params, va_int(0)) || va_append(params, va_int(1)))
-		va_value_free(take_ptr(params));
-	if (rpc_try(r, "host.events", RPC_IDEMPOTENT, params, &v))
-		return -1;
-	return member_int(v, "newest", -1);
-}
-
 static int run_events(struct client *cl, int argc, char **argv)
 {
 	const struct events_opts *o = cl->opts;
-	struct events_state s = { .cl = cl, .line = BUF_INIT(EVENT_LINE_MAX),
-				  .error = BUF_INIT(512), .last = -1 };
+	struct event_feed s = { EVENT_FEED_INIT, .follow = o->follow,
+				.event = print_event, .arg = cl };
 	CLEANUP_RPC struct rpc *r = NULL;
 	uint64_t deadline = client_deadline(cl, o->follow ? 0 : CLIENT_CALL_NS);
 	int code = rpc_connect(cl, SIDE_HOST, NULL, &r);
@@ -228,16 +126,15 @@ static int run_events(struct client *cl, int argc, char **argv)
 	if (o->since_given)
 		s.last = (int64_t)o->since;
 	else if (o->follow)
-		s.last = newest(r);
+		s.last = event_feed_newest(r);
 	if (o->follow)
 		interrupt_catch();
 	do {
-		code = events_judge(&s, r, o, events_once(&s, r, o, deadline));
+		code = events_judge(&s, r, event_feed_run(&s, r, deadline));
 		if (code < 0)
 			interrupt_sleep_until(clock_now() + EVENTS_PAUSE_NS);
 	} while (code < 0);
-	buf_done(&s.line);
-	buf_done(&s.error);
+	event_feed_done(&s);
 	return code;
 }
 

@@ -11,96 +11,62 @@
 
 #include "common/clock.h"
 #include "virtagent/client/ctl.h"
+#include "virtagent/client/guests_view.h"
 #include "virtagent/client/member.h"
 #include "virtagent/client/members.h"
 #include "virtagent/client/output.h"
 #include "virtagent/client/rpc.h"
-#include "virtagent/client/table.h"
 
 #define INFO_CTL_NS NSEC_PER_SEC
+#define INFO_HOSTD_NS (2 * NSEC_PER_SEC)
 
 static const struct option_row common_rows[] = { CLIENT_ROWS };
 
-/* A guest as a struct, also when only its socket told of it. */
-static struct va_value *entry_value(const struct guest_entry *g)
-{
-	struct va_value *v;
+struct guests_opts {
+	bool watch;
+};
 
-	if (g->info)
-		return va_value_copy(g->info);
-	v = va_struct();
-	if (va_set(v, "name", va_string(g->name)) ||
-	    va_set(v, "id", va_string(g->id)) ||
-	    va_set(v, "connected", va_bool(g->connected))) {
-		va_value_free(v);
-		return NULL;
-	}
-	return v;
-}
+DEFINE_FLAG(set_watch, guests_opts, watch);
 
-static int guests_json(const struct client *cl, const struct guest_list *l)
-{
-	CLEANUP_VALUE struct va_value *all = va_array();
-
-	for (size_t i = 0; i < l->count; i++)
-		if (va_append(all, entry_value(&l->guest[i])))
-			return VAC_ERROR;
-	return out_json(cl, all) ? VAC_ERROR : VAC_OK;
-}
-
-static int guests_table(const struct guest_list *l)
-{
-	CLEANUP_TABLE struct table *t =
-		table_new("NAME,STATE,KIND,AGENT,CHANNEL");
-	static const char *const members[] = { "kind", "version", "channel" };
-
-	for (size_t i = 0; t && i < l->count; i++) {
-		const struct guest_entry *g = &l->guest[i];
-		const char *state = member_text(g->info, "state");
-
-		table_cell(t, g->name);
-		table_cell(t, *state ? state : g->connected ? "connected" :
-							       "not connected");
-		for (size_t m = 0; m < NROWS(members); m++) {
-			const char *text = member_text(g->info, members[m]);
-
-			table_cell(t, *text ? text : "-");
-		}
-	}
-	return !t || table_print(t, stdout, true) ? VAC_ERROR : VAC_OK;
-}
+static const struct option_row guests_rows[] = {
+	{ 'w', "watch", NULL, "go on, and show each change", set_watch },
+	CLIENT_ROWS,
+};
 
 static int run_guests(struct client *cl, int argc, char **argv)
 {
+	const struct guests_opts *o = cl->opts;
 	struct guest_list l;
-	int code, error = guest_list_get(cl, &l);
+	int code;
 
-	if (error && !target_on_host(cl)) {
-		out_error(NULL, "guests", "neither va-hostd nor a virtproxy runs in %s; where "
-			  "this machine is a guest, its host lists the guests", target_runtime());
-		return VAC_NOT_CONNECTED;
-	}
-	if (error) {
-		out_error(NULL, "guests", "nothing runs in %s: %s",
-			  target_runtime(), strerror(-error));
-		return VAC_NOT_CONNECTED;
-	}
-	if (!l.from_hostd)
-		out_error(NULL, "guests",
-			  "va-hostd does not answer; this is what runs");
-	code = cl->json ? guests_json(cl, &l) : guests_table(&l);
+	if (o->watch)
+		return guests_watch(cl);
+	code = guests_get(cl, &l);
+	if (code)
+		return code;
+	code = cl->json ? guests_json(cl, &l) : guests_table(&l, stdout, NULL);
 	guest_list_done(&l);
-	return code;
+	return code ? VAC_ERROR : VAC_OK;
 }
 
 const struct verb verb_guests = {
 	.name = "guests",
 	.help = "list the guests of this host",
-	.about = "Lists the guests, one a line, with their state and channel.  "
-		 "While va-hostd is away,\nthe guests whose virtproxy runs are "
-		 "listed.",
-	.rows = common_rows,
-	.nrows = NROWS(common_rows),
+	.about = "Lists the guests, one a line: name, state (connected, silent or "
+		 "absent, see\nva-hostd(8)), version of the agent, kind of channel, "
+		 "since when the state is so,\nhow long ago the guest was heard, "
+		 "calls (connections opened over its channel, both\nways) and bytes "
+		 "of the channel; those two count since its virtproxy began.  While\n"
+		 "va-hostd is away, the guests whose virtproxy runs are listed.\n\n"
+		 "With --watch the table on a terminal is kept up to date.  Elsewhere "
+		 "there is a line\nfor each guest and one more for each change of "
+		 "state, agent or kind: time, name,\nstate (\"gone\" when it left the "
+		 "configuration), version, kind, calls, bytes; with\n--json an object "
+		 "with its time.  Ctrl-C ends it; with -t, so does that time, with\n"
+		 "status 0.",
+	.rows = guests_rows,
+	.nrows = NROWS(guests_rows),
+	.opts_size = sizeof(struct guests_opts),
 	.run = run_guests,
 };
 
@@ -132,20 +98,31 @@ const struct verb verb_guest = {
 	.run = run_guest,
 };
 
-/* Drops what is long and has a verb of its own. */
-static struct va_value *about_agent(const struct va_value *cap)
+/* The struct without one of its members, which has a place of its own. */
+static struct va_value *all_but(const struct va_value *of, const char *member)
 {
 	struct va_value *v = va_struct();
 
-	for (size_t i = 0; i < va_count(cap); i++) {
+	for (size_t i = 0; i < va_count(of); i++) {
 		const char *name = "";
-		const struct va_value *m = va_member_at(cap, i, &name);
+		const struct va_value *m = va_member_at(of, i, &name);
 
-		if (strcmp(name, "methods") != 0 &&
+		if (strcmp(name, member) != 0 &&
 		    va_set(v, name, va_value_copy(m)))
 			break;
 	}
 	return v;
+}
+
+/* What va-hostd knows and counts, while it runs. */
+static void add_from_hostd(const struct client *cl, const char *guest,
+			   struct va_value *all)
+{
+	CLEANUP_VALUE struct va_value *v = NULL;
+	CLEANUP_RPC struct rpc *r = rpc_open_hostd(cl, INFO_HOSTD_NS);
+
+	if (r && !rpc_try(r, "host.guest", RPC_IDEMPOTENT, rpc_params(guest, NULL), &v))
+		va_set(all, "hostd", all_but(v, "status"));
 }
 
 /* The guest's own words, when it is there. */
@@ -156,7 +133,7 @@ static void add_from_guest(struct rpc *r, struct va_value *all)
 
 	if (!cap)
 		return;
-	va_set(all, "agent", about_agent(cap));
+	va_set(all, "agent", all_but(cap, "methods"));
 	if (!rpc_try(r, "guest.osinfo", RPC_IDEMPOTENT, va_array(), &os))
 		va_set(all, "os", os);
 }
@@ -175,6 +152,8 @@ static int run_info(struct client *cl, int argc, char **argv)
 	t = rpc_target(r);
 	va_set(all, "name", va_string(t->name));
 	va_set(all, "socket", va_string(t->rpc));
+	if (*t->ctl)
+		add_from_hostd(cl, t->name, all);
 	if (*t->ctl && !ctl_session(t->ctl, clock_now() + INFO_CTL_NS, &s))
 		va_set(all, "proxy", s.status);
 	code = rpc_check(r);
@@ -193,9 +172,10 @@ const struct verb verb_info = {
 	.name = "info",
 	.usage = "[GUEST]",
 	.help = "show a guest's channel, counters, agent and system",
-	.about = "Shows what the guest's virtproxy counts and, when the guest is "
-		 "connected, what its\nagent says of itself and of its system.  "
-		 "A guest that is not connected is shown too,\nwith the reason.",
+	.about = "Shows what va-hostd knows and counts of the guest, all that its "
+		 "virtproxy counts and,\nwhen the guest is connected, what its agent "
+		 "says of itself and of its system.  A\nguest that is not connected "
+		 "is shown too, with the reason.",
 	.rows = common_rows,
 	.nrows = NROWS(common_rows),
 	.max_args = 1,
