@@ -12,10 +12,10 @@
  *	any  -> STOPPING -> IDLE
  *
  * The back-off doubles from 0.1 s to 30 s and starts over when a process has
- * been well for a minute.  One that hangs (it does not open its socket, or leaves
- * questions without an answer) or spins is killed (hostd_watch.c); after such ends
- * the pauses grow up to 5 minutes, or a process that does nothing but that would
- * have a core for most of the time.
+ * been up for ten seconds.  One that hangs (it does not open its socket, or leaves
+ * questions without an answer) or spins is killed (hostd_watch.c); with such ends
+ * the pauses grow up to 5 minutes and start over when one has done well for 10, or
+ * a process that does nothing else would have a core for most of the time.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -36,6 +36,7 @@
 #define BACKOFF_MAX_NS (30 * NSEC_PER_SEC)
 #define BACKOFF_BAD_NS (300 * NSEC_PER_SEC) /* of one that hung or spun */
 #define BACKOFF_FORGET_NS (10 * NSEC_PER_SEC) /* what dies at once does not live so long */
+#define BACKOFF_BAD_FORGET_NS (600 * NSEC_PER_SEC) /* what hangs or spins may */
 #define TRY_MIN_NS (5 * NSEC_PER_MSEC) /* between tries of the socket */
 #define TRY_MAX_NS (250 * NSEC_PER_MSEC)
 #define OPEN_NS (15 * NSEC_PER_SEC) /* until its socket answers */
@@ -113,10 +114,12 @@ static void drop_ctl(struct proxy *p)
 
 static void wait_and_restart(struct proxy *p, const char *why)
 {
-	uint64_t well = p->end == PROXY_CRASHED ? clock_now() : p->well_ns;
-	uint64_t most = p->end == PROXY_CRASHED ? BACKOFF_MAX_NS : BACKOFF_BAD_NS;
+	bool crashed = p->end == PROXY_CRASHED;
+	uint64_t well = crashed ? clock_now() : p->well_ns;
+	uint64_t most = crashed ? BACKOFF_MAX_NS : BACKOFF_BAD_NS;
+	uint64_t forget = crashed ? BACKOFF_FORGET_NS : BACKOFF_BAD_FORGET_NS;
 
-	if (p->up_ns && well - p->up_ns > scaled(BACKOFF_FORGET_NS))
+	if (p->up_ns && well - p->up_ns > scaled(forget))
 		p->backoff_ns = 0;
 	p->backoff_ns = p->backoff_ns ? p->backoff_ns * 2 : BACKOFF_MIN_NS;
 	if (p->backoff_ns > most)
