@@ -202,6 +202,7 @@ state = {"boot": "boot-1", "asked": [], "up": True}
 
 
 def capabilities():
+    state["capabilities"] = state.get("capabilities", 0) + 1
     return {"version": "1", "agent_id": "a", "boot_id": state["boot"], "methods": []}
 
 
@@ -232,7 +233,8 @@ for name, fn in {
                                     {"address": "10.0.2.15", "family": "ipv4", "prefix": 24},
                                     {"address": "fe80::1", "family": "ipv6", "prefix": 64}]},
                                {"name": "lo", "addresses": []}],
-        "osinfo": lambda: {"pretty_name": "Some Linux"}}.items():
+        "osinfo": lambda: {"pretty_name": "Some Linux"},
+        "uptime": lambda: {"boot_id": state["boot"]}}.items():
     guest.register_function(fn, "guest." + name)
 
 
@@ -290,7 +292,16 @@ def _():
     assert time.monotonic() - began > 0.4
     t.join()
     control.status["session"] = "up"
+    state["capabilities"] = 0
     t = later(lambda: state.update(boot="boot-2"))
+    expect(va("reboot", "--wait"), 0, "")
+    t.join()
+    # What is asked again and again is small.  (One is for the call's mark: this
+    # server has no system.methodInfo.)
+    assert state["capabilities"] <= 1, state
+    # A policy that refuses guest.uptime, or an agent without it.
+    guest.funcs.pop("guest.uptime")
+    t = later(lambda: state.update(boot="boot-3"))
     expect(va("reboot", "--wait"), 0, "")
     t.join()
     expect(va("reboot", "--wait", "-t", "0.6"), 124, "", "not done")

@@ -24,6 +24,7 @@
 #define POWER_PING_NS (2 * NSEC_PER_SEC)
 #define POWER_PAUSE_NS (NSEC_PER_SEC / 4)
 #define POWER_SILENT 3 /* pings without an answer that mean "gone" */
+#define BOOT_ID_SIZE 128
 #define POWER_DELAY_MAX_S (7 * 86400)
 
 struct power_opts {
@@ -58,17 +59,31 @@ static const struct option_row power_rows[] = {
 	CLIENT_ROWS,
 };
 
-/* The boot id of whoever answers; "" when nobody does. */
-static void boot_id(const struct client *cl, const struct target *t, char *ret,
-		    size_t size)
+/* The boot id of whoever answers; "" when nobody does.  guest.uptime tells it in
+ * 400 bytes; where the policy refuses that or there is none, the capabilities do,
+ * in a hundred times as many. */
+static void boot_id(struct rpc *r, char *ret, size_t size)
+{
+	CLEANUP_VALUE struct va_value *v = NULL;
+	int code = rpc_try(r, "guest.uptime", RPC_IDEMPOTENT, va_array(), &v);
+	const char *id = code ? "" : member_text(v, "boot_id");
+
+	if (!*id && (!code || rpc_fault(r)))
+		id = member_text(rpc_capabilities(r), "boot_id");
+	snprintf(ret, size, "%s", id);
+}
+
+static bool booted_anew(const struct client *cl, const struct target *t,
+			const char *old_boot)
 {
 	CLEANUP_RPC struct rpc *r = rpc_open(cl, t);
+	char boot[BOOT_ID_SIZE];
 
-	*ret = '\0';
 	if (!r)
-		return;
+		return false;
 	rpc_set_deadline(r, clock_now() + POWER_PING_NS);
-	snprintf(ret, size, "%s", member_text(rpc_capabilities(r), "boot_id"));
+	boot_id(r, boot, sizeof(boot));
+	return *boot && strcmp(boot, old_boot) != 0;
 }
 
 static bool is_silent(const struct client *cl, const struct target *t)
@@ -91,12 +106,11 @@ static int wait_done(const struct client *cl, const struct target *t,
 							POWER_WAIT_NS;
 	bool reboot = strcmp(mode, "reboot") == 0;
 	int silent = 0;
-	char boot[128], why[256];
+	char why[256];
 
 	while (clock_now() < deadline) {
 		if (reboot) {
-			boot_id(cl, t, boot, sizeof(boot));
-			if (*boot && strcmp(boot, old_boot) != 0)
+			if (booted_anew(cl, t, old_boot))
 				return VAC_OK;
 		} else {
 			if (target_check(t, why, sizeof(why), NULL))
@@ -117,14 +131,13 @@ static int run_power(struct client *cl, int argc, char **argv, const char *mode)
 	CLEANUP_RPC struct rpc *r = NULL;
 	CLEANUP_VALUE struct va_value *v = NULL;
 	struct va_value *params;
-	char boot[128] = "";
+	char boot[BOOT_ID_SIZE] = "";
 	int code = rpc_connect(cl, SIDE_GUEST, argc ? argv[0] : NULL, &r);
 
 	if (code)
 		return code;
-	if (o->wait)
-		snprintf(boot, sizeof(boot), "%s",
-			 member_text(rpc_capabilities(r), "boot_id"));
+	if (o->wait && strcmp(mode, "reboot") == 0)
+		boot_id(r, boot, sizeof(boot));
 	params = rpc_params(mode, NULL);
 	if (((o->delay_given || o->message) &&
 	     va_append(params, va_int((int64_t)o->delay_s))) ||
