@@ -1,17 +1,14 @@
 #!/usr/bin/python3
 # test_docs_options.py - each program's --help and its man page list the same
-# options; for va-client, verb by verb.  Completion completes.
+# options; for va-client, verb by verb.
 #
 # SPDX-License-Identifier: MIT
 import os
 import re
-import shutil
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from vatest import SRC, Skip, Suite, need, program, run, tmpdir  # noqa: E402
-from vatest.fake import Control, XMLRPCServer  # noqa: E402
+from vatest import SRC, Skip, Suite, need, program, run  # noqa: E402
 
 PAGES = {"virtproxy": "virtproxy/virtproxy.8", "va-agent": "virtagent/va-agent.8",
          "va-hostd": "virtagent/va-hostd.8", "va-client": "virtagent/va-client.1"}
@@ -115,65 +112,6 @@ def _():
         if os.path.exists(path):
             r = run(["mandoc", "-T", "lint", "-W", "warning", path])
             assert r.returncode == 0, "%s: %s" % (page, r.stdout)
-
-
-def complete(line, runtime):
-    """What bash would offer at the end of the line."""
-    script = r"""
-        source "$1"; COMP_LINE=$2; COMP_POINT=${#2}
-        words=($(sed 's/\([:=]\)/ \1 /g' <<<"$2")); [[ $2 == *[' :='] ]] && words+=("")
-        COMP_WORDS=("${words[@]}"); unset words; COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-        COMP_WORDS[0]=$3
-        _va_client; printf '%s\n' "${COMPREPLY[@]}"
-    """
-    r = subprocess.run(["bash", "--norc", "-c", script, "bash",
-                        os.path.join(SRC, "dist/completion/va-client"), line,
-                        program("va-client")], capture_output=True, text=True, timeout=60,
-                       env=dict(os.environ, VA_RUNTIME_DIR=runtime))
-    assert r.returncode == 0 and r.stderr == "", r
-    return r.stdout.split("\n")[:-1]
-
-
-@suite.case("bash completes verbs, options, guests, methods and remote paths")
-def _():
-    runtime = os.path.join(tmpdir(), "rt")
-    d = os.path.join(runtime, "guests", "vm1")
-    os.makedirs(d)
-    ctl = Control(os.path.join(d, "ctl.sock"))
-    guest = XMLRPCServer(os.path.join(d, "rpc.sock"))
-    guest.register_function(lambda: {"methods": [{"name": "guest.ping"},
-                                                 {"name": "guest.getfile"}]},
-                            "guest.capabilities")
-    guest.register_function(lambda path, *a: {
-        "entries": [{"name": "log", "type": "directory"}, {"name": "lib.so", "type": "file"}]
-        if path == "/var/" else [], "eof": True, "cursor": ""}, "guest.list")
-    host = XMLRPCServer(os.path.join(runtime, "hostd.sock"))
-    host.register_function(lambda: [{"name": "vm1", "id": "vm1", "state": "connected"},
-                                    {"name": "web", "id": "web", "state": "absent"}],
-                           "host.guests")
-    host.register_function(lambda: {"methods": ["host.ping"]}, "host.capabilities")
-    try:
-        assert {"get", "guest", "guests"} <= set(complete("va-client g", runtime))
-        assert complete("va-client shut", runtime) == ["shutdown"]
-        assert complete("va-client -G w", runtime) == ["web"]
-        assert complete("va-client ping v", runtime) == ["vm1"]
-        assert complete("va-client get --rec", runtime) == ["--recursive"]
-        assert complete("va-client call guest.g", runtime) == ["guest.getfile"]
-        assert complete("va-client call h", runtime) == ["host.ping"]
-        assert complete("va-client cat v", runtime) == ["vm1:"]
-        assert complete("va-client cat vm1:/var/l", runtime) == ["/var/log/", "/var/lib.so"]
-        assert complete("va-client -G vm1 ls /var/lo", runtime) == ["/var/log/"]
-        assert complete("va-client event ", runtime) == ["send"]
-    finally:
-        for s in (ctl, guest, host):
-            s.close()
-
-
-@suite.case("zsh's completion is well-formed")
-def _():
-    if not shutil.which("zsh"):
-        raise Skip("zsh is missing")
-    run(["zsh", "-n", os.path.join(SRC, "dist/completion/_va-client")], check=True)
 
 
 suite.main()
