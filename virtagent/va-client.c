@@ -44,6 +44,7 @@ const struct verb *client_find_verb(const char *name)
 static int run_verb(struct client *cl, const struct verb *v, int argc,
 		    char **argv)
 {
+	static char tty[] = "--tty";
 	CLEANUP_FREE void *opts = calloc(1, v->opts_size ? v->opts_size : 1);
 	int first = 0, n, r;
 
@@ -51,6 +52,10 @@ static int run_verb(struct client *cl, const struct verb *v, int argc,
 		return VAC_ERROR;
 	cl->verb = v;
 	cl->opts = opts;
+	/* docker's way to ask for a terminal; -t is the time limit here. */
+	for (int i = 1; v == &verb_exec && i < argc && argv[i][0] == '-'; i++)
+		if (!strcmp(argv[i], "-it") || !strcmp(argv[i], "-ti"))
+			argv[i] = tty;
 	r = client_parse(cl, argc, argv, &first);
 	if (r)
 		return r > 0 ? VAC_OK : VAC_USAGE;
@@ -70,35 +75,6 @@ static const char epilog[] =
 	"Exit status: 0 ok, 1 not found or false, 2 error, 3 usage, 10 not "
 	"connected or never\nsent, 11 outcome unknown, 124 timed out.\n\n"
 	"Example: va-client call guest.getfile /proc/meminfo";
-
-/* What fingers know from incus, virsh, docker and kubectl. */
-static int no_such_verb(const char *name)
-{
-	static const struct {
-		const char *typed, *verb;
-	} habits[] = {
-		{ "list", "guests" },	 { "pull", "get" },	  { "push", "put" },
-		{ "console", "shell" },	 { "enter", "shell" },	  { "ssh", "shell" },
-		{ "poweroff", "shutdown" }, { "stop", "shutdown" }, { "restart", "reboot" },
-		{ "port-forward", "forward" }, { "proxy", "forward" }, { "top", "ps" },
-		{ "logs", "dmesg" },	 { "delete", "rm" },	  { "download", "get" },
-		{ "upload", "put" },	 { "hostname", "info" },  { "uptime", "info" },
-		{ "dominfo", "info" },	 { "set", "kv set" },	  { "watch", "kv watch" },
-		{ "status", "info" },	 { "show", "info" },
-	};
-
-	for (size_t i = 0; i < sizeof(habits) / sizeof(habits[0]); i++) {
-		const struct verb *v = client_find_verb(habits[i].verb);
-
-		if (strcmp(habits[i].typed, name) != 0 || !v)
-			continue;
-		out_error(NULL, NULL, "no such verb: %s; here it is: " PROGRAM " %s %s", name,
-			  v->name, v->usage ? v->usage : "");
-		return VAC_USAGE;
-	}
-	out_error(NULL, NULL, "no such verb: %s (va-client help lists them)", name);
-	return VAC_USAGE;
-}
 
 static int run(int argc, char **argv)
 {
@@ -134,7 +110,7 @@ static int run(int argc, char **argv)
 		v = client_find_verb(argv[first]);
 	if (v)
 		return run_verb(&cl, v, argc - first, argv + first);
-	return no_such_verb(argv[first]);
+	return client_no_such_verb(argv[first]);
 }
 
 int main(int argc, char **argv)

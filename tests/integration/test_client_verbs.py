@@ -206,6 +206,10 @@ def capabilities():
     return {"version": "1", "agent_id": "a", "boot_id": state["boot"], "methods": []}
 
 
+def raise_fault(code, text):
+    raise xmlrpc.client.Fault(code, text)
+
+
 def shutdown(*args):
     state["asked"].append(args)
     if args[0] == "suspend":
@@ -278,6 +282,45 @@ def _():
     assert state["asked"] == [("powerdown",), ("halt",), ("reboot", 90, "bye")], state["asked"]
     expect(va("suspend"), 2, "", "cannot")
     expect(va("reboot", "-d", "soon"), 3, "")
+
+
+@suite.case("what a new user types instead is answered with what to type")
+def _():
+    for typed, words in (
+            (("list",), "is it this: va-client guests\n"),
+            (("log", "vm1"), "va-client dmesg [GUEST]"),
+            (("reboott", "vm1"), "va-client reboot [GUEST]"),
+            (("exce", "vm1", "ls"), "va-client exec [GUEST]"),
+            (("help", "hlep"), "va-client help"),
+            (("guets",), "one of these: guest, guests"),
+            (("event",), "event is not the whole verb: event send"),
+            (("kv",), "kv get"),
+            (("xyzzy",), "help lists them"),
+            (("forward", "vm1", "8080:80"), "forward vm1 8080 80"),
+            (("get", "vm1", "/etc/hostname"), "vm1:/PATH"),
+            (("cat", "vm1", "/etc/hostname"), "vm1:/PATH"),
+            (("stat", "vm1"), "vm1:/PATH"),
+            (("put", CLIENT, "vm1:"), "a path is missing"),
+            (("ls", "./here"), "begins with /")):
+        expect(va(*typed), 3, "", words)
+    assert state["asked"] == [("powerdown",), ("halt",), ("reboot", 90, "bye"), ("suspend",)], state
+    # What is said once is enough.
+    guest.register_function(lambda *a: raise_fault(1002, "/nosuch: no such file"), "guest.stat")
+    assert va("stat", "vm1:/nosuch").stderr.count("nosuch") == 1
+
+
+@suite.case("ls takes GUEST and GUEST PATH, as its neighbours do")
+def _():
+    listed = []
+
+    def entries(path, *more):
+        listed.append(path)
+        return {"entries": [], "eof": True, "cursor": ""}
+    guest.register_function(entries, "guest.list")
+    for words in (("vm1",), ("vm1:",), ("vm1", "/etc"), ("vm1:/etc",), ("/etc",), ()):
+        expect(va("ls", *words), 0, "")
+    assert listed == ["/", "/", "/etc", "/etc", "/etc", "/"], listed
+    expect(va("ls", "nosuch", "/etc"), 2, "", "no such guest")
 
 
 @suite.case("--wait returns when it is done: gone, or up with another boot id")

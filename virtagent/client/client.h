@@ -121,6 +121,8 @@ uint64_t client_deadline(const struct client *cl, uint64_t dflt_ns);
 extern const struct verb *const client_verbs[];
 extern const size_t client_nverbs;
 const struct verb *client_find_verb(const char *name);
+/* Says so, and which one may be meant; VAC_USAGE. */
+int client_no_such_verb(const char *typed);
 /* Options of the verb that runs, as options_parse(): again for those that stand
  * behind an operand (which is then argv[0]). */
 int client_parse(struct client *cl, int argc, char **argv, int *first);

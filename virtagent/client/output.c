@@ -21,6 +21,7 @@
 
 #include "common/buf.h"
 #include "common/log.h"
+#include "common/str.h"
 
 #define OUT_MESSAGE_MAX 2048
 #define OUT_RUN_MAX 1024 /* bytes escaped at a time */
@@ -64,6 +65,9 @@ void out_error(const char *who, const char *what, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	/* A fault often begins with the path or the method itself. */
+	if (what && str_starts(text, what) && text[strlen(what)] == ':')
+		what = NULL;
 	/* What was printed before must not come behind the message. */
 	fflush(stdout);
 	out_message(who, what, text);

@@ -14,6 +14,8 @@
 #include <string.h>
 
 #include "common/str.h"
+#include "virtagent/client/client.h"
+#include "virtagent/client/output.h"
 
 int path_split(const char *word, char *guest_buf, unsigned size,
 	       const char **guest, const char **path)
@@ -37,6 +39,20 @@ int path_split(const char *word, char *guest_buf, unsigned size,
 	*guest = guest_buf;
 	*path = colon + 1;
 	return 0;
+}
+
+int path_check_remote(const char *word, const char *path)
+{
+	if (*path == '/')
+		return VAC_OK;
+	if (!*word)
+		out_error(NULL, NULL, "behind GUEST: a path is missing, which begins with /");
+	else if (strchr(word, '/') || strchr(word, ':'))
+		out_error(NULL, word, "a path in a guest begins with /");
+	else
+		out_error(NULL, word, "a path in a guest begins with /; if this is the "
+			  "guest: %s:/PATH", word);
+	return VAC_USAGE;
 }
 
 char *path_join(const char *dir, const char *name)

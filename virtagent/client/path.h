@@ -15,6 +15,8 @@
  */
 int path_split(const char *word, char *guest_buf, unsigned size,
 	       const char **guest, const char **path);
+/* Of a word that was split: 0, or VAC_USAGE after the error went to stderr. */
+int path_check_remote(const char *word, const char *path);
 
 /* "dir/name", with one slash between; NULL on ENOMEM. */
 char *path_join(const char *dir, const char *name);

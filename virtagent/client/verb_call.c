@@ -208,9 +208,7 @@ static int run_help(struct client *cl, int argc, char **argv)
 	}
 	if (argc == 1 && strchr(argv[0], '.'))
 		return method_help(cl, argv[0]);
-	out_error(NULL, NULL, "no such verb: %s (va-client help lists them)",
-		  argv[0]);
-	return VAC_USAGE;
+	return client_no_such_verb(argv[0]);
 }
 
 const struct verb verb_help = {

@@ -44,6 +44,8 @@ static int cat_one(const struct client *cl, struct cat_state *s,
 		out_error(NULL, word, "the guest's name is too long");
 		return VAC_USAGE;
 	}
+	if (path_check_remote(word, path))
+		return VAC_USAGE;
 	code = cat_open(cl, s, guest);
 	if (code)
 		return code;

@@ -160,6 +160,11 @@ static int report(struct copy *c, const char *path, int code)
 {
 	if (interrupt_seen())
 		return interrupt_status();
+	if (code && !c->o->recursive && rpc_fault(c->rpc) == VA_FAULT_ERRNO + EISDIR) {
+		out_error(rpc_target(c->rpc)->name, path,
+			  "is a directory; -r copies directories");
+		return code;
+	}
 	return rpc_report(c->rpc, path, code);
 }
 
@@ -216,10 +221,8 @@ static int get_one(struct copy *c, const char *remote, const char *local)
 
 	if (!base)
 		return VAC_ERROR;
-	if (*remote != '/') {
-		out_error(NULL, remote, "a path in the guest begins with /");
+	if (path_check_remote(remote, remote))
 		return VAC_USAGE;
-	}
 	if (into && path_name_ok(base)) {
 		inside = path_join(local, base);
 		if (!inside)
@@ -306,10 +309,8 @@ static int put_many(struct copy *c, char **local, int n, const char *remote)
 	bool into = (len && remote[len - 1] == '/') || is_remote_dir(c, remote);
 	int code = VAC_OK;
 
-	if (*remote != '/') {
-		out_error(NULL, remote, "a path in the guest begins with /");
+	if (path_check_remote(remote, remote))
 		return VAC_USAGE;
-	}
 	if (n > 1 && !into) {
 		out_error(rpc_target(c->rpc)->name, remote, "is no directory");
 		return VAC_USAGE;

@@ -68,9 +68,19 @@ static int set_limit(void *ctx, const char *value, char *err, size_t size)
 	return 0;
 }
 
+/* docker's -i. */
+static int set_nothing(void *ctx, const char *value, char *err, size_t size)
+{
+	(void)ctx;
+	(void)value;
+	(void)err;
+	(void)size;
+	return 0;
+}
+
 #define EXEC_ROWS                                                              \
 	{ 'e', "env", "NAME=VALUE", "set a variable (may be repeated)", set_env }, \
-	{ 0, "cwd", "DIR", "working directory in the guest", set_cwd },        \
+	{ 'w', "cwd", "DIR", "working directory in the guest", set_cwd },        \
 	{ 'u', "user", "USER", "run as this user (name or uid)", set_user },   \
 	{ 0, "tty", NULL, "give it a terminal (default: when stdin and stdout " \
 	  "are one)", set_tty },                                               \
@@ -79,6 +89,7 @@ static int set_limit(void *ctx, const char *value, char *err, size_t size)
 
 static const struct option_row exec_rows[] = {
 	EXEC_ROWS,
+	{ 'i', "interactive", NULL, "its input is this one's: it always is", set_nothing },
 	{ 'n', "no-stdin", NULL, "its input is empty", set_no_stdin },
 	{ 'd', "detach", NULL, "start it, print its job number and return",
 	  set_detach },

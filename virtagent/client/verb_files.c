@@ -49,6 +49,8 @@ static int open_word(struct client *cl, const char *word, struct rpc **r,
 		out_error(NULL, word, "the guest's name is too long");
 		return VAC_USAGE;
 	}
+	if (path_check_remote(word, *path))
+		return VAC_USAGE;
 	code = rpc_connect(cl, SIDE_GUEST, guest && *guest ? guest : NULL, r);
 	if (!code && cl->timeout_given)
 		rpc_set_deadline(*r, client_deadline(cl, 0));
@@ -166,19 +168,33 @@ static int ls_entry(void *arg, const struct va_value *e)
 	return s->error;
 }
 
+/* "GUEST PATH" and "GUEST" as ps and its like take them, beside GUEST:PATH. */
+static char *ls_word(int argc, char **argv)
+{
+	const char *word = argc ? argv[0] : "/";
+	size_t n = strlen(word);
+
+	if (argc == 2)
+		return str_printf("%s:%s", word, argv[1]);
+	if (*word == '.' || strchr(word, '/'))
+		return strdup(word);
+	return str_printf("%s%s/", word, n && word[n - 1] == ':' ? "" : ":");
+}
+
 static int run_ls(struct client *cl, int argc, char **argv)
 {
+	CLEANUP_FREE char *word = ls_word(argc, argv);
 	CLEANUP_RPC struct rpc *r = NULL;
 	CLEANUP_VALUE struct va_value *params = NULL, *all = NULL;
 	CLEANUP_TABLE struct table *t =
 		table_new("MODE,>UID,>GID,>SIZE,MODIFIED,NAME");
 	struct ls_state s = { .cl = cl, .o = cl->opts, .table = t };
 	const char *path;
-	int code = open_word(cl, argc ? argv[0] : "/", &r, &path);
+	int code = word ? open_word(cl, word, &r, &path) : VAC_ERROR;
 
 	if (code)
 		return code;
-	params = rpc_params(*path ? path : "/", NULL);
+	params = rpc_params(path, NULL);
 	if (!params || !t)
 		return VAC_ERROR;
 	if (cl->json) {
@@ -323,12 +339,12 @@ static const struct option_row mkdir_rows[] = {
 
 const struct verb verb_ls = {
 	.name = "ls",
-	.usage = "[[GUEST:]PATH]",
+	.usage = "[[GUEST:]PATH | GUEST [PATH]]",
 	.help = "list a directory of a guest",
 	.rows = ls_rows,
 	.nrows = NROWS(ls_rows),
 	.opts_size = sizeof(struct files_opts),
-	.max_args = 1,
+	.max_args = 2,
 	.run = run_ls,
 };
 

@@ -277,6 +277,15 @@ static int run_reverse(struct forward *f, const sigset_t *outside)
 
 /* --- the verb ---------------------------------------------------------------------- */
 
+/* [ADDRESS:]PORT or unix:PATH, by its looks. */
+static bool is_place(const char *word)
+{
+	const char *colon = strrchr(word, ':'), *port = colon ? colon + 1 : word;
+
+	return str_starts(word, "unix:") ||
+	       (*port && port[strspn(port, "0123456789")] == '\0');
+}
+
 static int run_forward(struct client *cl, int argc, char **argv)
 {
 	const struct forward_opts *o = cl->opts;
@@ -286,6 +295,13 @@ static int run_forward(struct client *cl, int argc, char **argv)
 	sigset_t outside;
 	int code;
 
+	if (!is_place(argv[argc - 2])) {
+		out_error(NULL, "forward", "%s is not where to listen: [ADDRESS:]PORT or "
+			  "unix:PATH, then the target; for instance: " PROGRAM
+			  " forward %s 8080 80", argv[argc - 2],
+			  argc == 3 ? argv[0] : argv[argc - 2]);
+		return VAC_USAGE;
+	}
 	f = (struct forward){ .cl = cl, .listen = argv[argc - 2],
 			      .target = argv[argc - 1] };
 	if (host && o->reverse) {
