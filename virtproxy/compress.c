@@ -6,9 +6,13 @@
  * call is made of, most common last.  Both sides must have the same dictionary:
  * it is part of feature bit 0 and must not change.
  *
- * Each piece ends in a partial flush: all of it can be inflated, but for some bits
- * of an empty block, which come with the next piece.  A full block boundary would
- * cost 4 bytes more a piece, a tenth of a call.
+ * All of each piece can be inflated when it has come, and nothing is spent on that
+ * where it can be helped.  A short piece is one block, usually in fixed codes; what
+ * zlib keeps back of it until a byte is full are at most 7 bits, and the code that
+ * ends such a block has 7: only they can be missing, and come with the next piece.
+ * A block with codes of its own may end in a shorter one: it is followed by an
+ * empty block (partial flush, 10 bits), of which bits may be missing.  A full block
+ * boundary would cost 4 bytes more a piece.
  *
  * The receiver inflates at most 4 KiB ahead of its consumer, so a stream that
  * expands a thousandfold costs it time, not memory.
@@ -29,6 +33,9 @@
 #define OUT_STEP 1024u	   /* bytes reserved at a time */
 #define INFLATE_OUT 4096u  /* bytes made at a time */
 #define JUDGED_BYTES 8192u /* every so many, was it worth it? */
+/* Bytes that surely make one block: at MEM_LEVEL 5 one has up to 2047 symbols. */
+#define ONE_BLOCK 1024u
+#define BLOCK_DYNAMIC 2u   /* a block's type: with codes of its own */
 
 static const char dictionary[] =
 	"application/octet-stream\r\nContent-Range: bytes Transfer-Encoding: "
@@ -100,13 +107,8 @@ void vp_deflate_free(struct vp_deflate *z)
 	free(z);
 }
 
-int vp_deflate_run(struct vp_deflate *z, const uint8_t *in, size_t n,
-		   struct buf *out)
+static int deflate_all(struct vp_deflate *z, int flush, struct buf *out)
 {
-	size_t before = buf_len(out);
-
-	z->z.next_in = (Bytef *)in;
-	z->z.avail_in = (uInt)n;
 	do {
 		uint8_t *to = buf_reserve(out, OUT_STEP);
 
@@ -114,9 +116,48 @@ int vp_deflate_run(struct vp_deflate *z, const uint8_t *in, size_t n,
 			return -errno;
 		z->z.next_out = to;
 		z->z.avail_out = OUT_STEP;
-		deflate(&z->z, Z_PARTIAL_FLUSH);
+		deflate(&z->z, flush);
 		buf_commit(out, OUT_STEP - z->z.avail_out);
 	} while (!z->z.avail_out);
+	return 0;
+}
+
+/* The type of the block that begins at this bit of p: after one bit "last". */
+static unsigned block_type(const uint8_t *p, size_t len, int bit)
+{
+	unsigned two = p[0] | (len > 1 ? (unsigned)p[1] << 8 : 0);
+
+	return two >> (bit + 1) & 3;
+}
+
+/* One block, and that it can be inflated. */
+static int deflate_block(struct vp_deflate *z, struct buf *out)
+{
+	size_t before = buf_len(out), made;
+	int bits = 0, r;
+
+	deflatePending(&z->z, Z_NULL, &bits);
+	r = deflate_all(z, Z_BLOCK, out);
+	made = buf_len(out) - before;
+	/* No byte is full: it cannot be one with codes of its own. */
+	if (r || !made || block_type(buf_data(out) + before, made, bits) !=
+				  BLOCK_DYNAMIC)
+		return r;
+	return deflate_all(z, Z_PARTIAL_FLUSH, out);
+}
+
+int vp_deflate_run(struct vp_deflate *z, const uint8_t *in, size_t n,
+		   struct buf *out)
+{
+	size_t before = buf_len(out);
+	int r;
+
+	z->z.next_in = (Bytef *)in;
+	z->z.avail_in = (uInt)n;
+	r = n <= ONE_BLOCK ? deflate_block(z, out) :
+			     deflate_all(z, Z_PARTIAL_FLUSH, out);
+	if (r)
+		return r;
 	z->judged_in += n;
 	z->judged_out += buf_len(out) - before;
 	if (z->judged_in >= JUDGED_BYTES) {

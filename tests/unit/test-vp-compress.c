@@ -58,6 +58,7 @@ static size_t make_piece(uint8_t *to, size_t max)
 
 TEST(every_piece_arrives_whole_at_once)
 {
+	static const size_t lengths[] = { PIECE_MAX, 40, 1024, 4 };
 	static uint8_t piece[PIECE_MAX];
 
 	for (unsigned seed = 1; seed <= 20; seed++) {
@@ -67,7 +68,7 @@ TEST(every_piece_arrives_whole_at_once)
 
 		srandom(seed);
 		for (int i = 0; i < 200; i++) {
-			size_t n = make_piece(piece, i % 4 ? 40 : PIECE_MAX);
+			size_t n = make_piece(piece, lengths[i % 4]);
 
 			CHECK_INT(vp_deflate_run(out, piece, n, &wire), 0);
 			inflates_to(in, &wire, piece, n);
@@ -87,13 +88,17 @@ TEST(a_request_that_repeats_costs_few_bytes)
 	size_t cost = 0;
 
 	for (int i = 0; i < 10; i++) {
+		size_t now;
+
 		CHECK_INT(vp_deflate_run(out, (const uint8_t *)request,
 					 sizeof(request), &wire), 0);
-		cost = buf_len(&wire);
+		now = buf_len(&wire);
+		/* Of bits that are kept back a piece may have more. */
+		cost = i < 2 || now > cost ? now : cost;
 		inflates_to(in, &wire, (const uint8_t *)request, sizeof(request));
 	}
 	printf("# %zu of %zu bytes\n", cost, sizeof(request));
-	CHECK(cost <= 8);
+	CHECK(cost <= 5);
 	buf_done(&wire);
 	vp_deflate_free(out);
 	vp_inflate_free(in);
