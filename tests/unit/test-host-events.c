@@ -6,7 +6,10 @@
 #include "config.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -19,6 +22,18 @@
 #include "virtagent/limits.h"
 
 #define BURST (VA_GUEST_EVENTS_MAX * VA_GUEST_EVENTS_BURST)
+
+/* The wall's clock, set on by so many seconds; the libraries under test use this one. */
+static atomic_long set_on;
+
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, ts);
+
+	if (r == 0 && id == CLOCK_REALTIME)
+		ts->tv_sec += atomic_load(&set_on);
+	return r;
+}
 
 struct fixture {
 	struct loop *loop;
@@ -250,7 +265,53 @@ TEST(rates_refill)
 	rate_done(&r);
 }
 
-UNIT_MAIN(CASE(an_event_is_a_line_of_json), CASE(names_and_sizes_are_checked),
+#define MANY 1200u /* after so many, it is looked at what is too old */
+
+static void post_many(struct fixture *f)
+{
+	uint64_t before = events_last(f->e);
+
+	for (unsigned i = 0; i < MANY; i++)
+		events_post(f->e, "g", "many", NULL);
+	while (events_last(f->e) < before + MANY)
+		usleep(1000);
+}
+
+static unsigned all_kept(struct fixture *f)
+{
+	struct event_batch batch;
+	uint64_t since = 0;
+	unsigned n = 0;
+
+	do {
+		CHECK_INT(events_read(f->e, since, NULL, 1000, soon(), &batch), 0);
+		since = batch.last;
+		n += batch.count;
+		buf_done(&batch.lines);
+	} while (batch.count);
+	return n;
+}
+
+TEST(a_clock_that_is_set_makes_no_event_old)
+{
+	static const long years[] = { 10, -10, 0, 30, 0 };
+	const unsigned n = sizeof(years) / sizeof(years[0]);
+	struct fixture f;
+	uint64_t seq;
+
+	set_up(&f);
+	events_set_limits(f.e, UINT64_C(3600) * NSEC_PER_SEC, 100000, 50);
+	CHECK_INT(send_one(f.e, "g", "first", NULL, 0, &seq), 0);
+	for (unsigned i = 0; i < n; i++) {
+		atomic_store(&set_on, years[i] * 365 * 86400);
+		post_many(&f);
+		CHECK_INT(all_kept(&f), 1 + (i + 1) * MANY);
+	}
+	tear_down(&f);
+}
+
+UNIT_MAIN(CASE_SLOW(a_clock_that_is_set_makes_no_event_old, 60),
+	  CASE(an_event_is_a_line_of_json), CASE(names_and_sizes_are_checked),
 	  CASE(a_resend_is_the_same_event),
 	  CASE(a_flood_is_refused_counted_and_told_once),
 	  CASE(watches_are_told_of_posts),

@@ -29,6 +29,7 @@
 #include "virtagent/limits.h"
 
 #define TRIM_EVERY 1000u     /* events between two looks at the retention */
+#define STEP_MS (60 * 60 * 1000) /* more than a clock is wrong by itself */
 #define POSTED_MAX 10000u    /* events that wait for the store's thread */
 
 /* An event on its way to the store. */
@@ -90,6 +91,28 @@ static void tell(struct events *e)
 
 /* --- adding ------------------------------------------------------------- */
 
+/*
+ * The time from which events' ages count.  By a clock that was set on by years every
+ * event is too old, by one that was set back and right again those of meanwhile: so
+ * it is the lowest of all that the clock was set to, and time that went by since.  (The
+ * machine's sleep does not count.)
+ */
+static int64_t steady_ms(struct events *e)
+{
+	int64_t now = (int64_t)(clock_now() / NSEC_PER_MSEC);
+	int64_t ahead = wall_ms() - now, by = ahead - e->wall_ahead;
+
+	if (!e->wall_known)
+		e->wall_low = ahead;
+	else if (by < STEP_MS && by > -STEP_MS)
+		e->wall_low += by;
+	else if (ahead < e->wall_low)
+		e->wall_low = ahead;
+	e->wall_known = true;
+	e->wall_ahead = ahead;
+	return now + e->wall_low;
+}
+
 static void trim(struct events *e)
 {
 	uint64_t age, count;
@@ -98,7 +121,7 @@ static void trim(struct events *e)
 	age = e->max_age_ns;
 	count = e->max_count;
 	pthread_mutex_unlock(&e->lock);
-	store_event_trim(e->store, wall_ms() - (int64_t)(age / NSEC_PER_MSEC),
+	store_event_trim(e->store, steady_ms(e) - (int64_t)(age / NSEC_PER_MSEC),
 			 count);
 }
 

@@ -32,6 +32,9 @@ struct events {
 	struct events_watch *watches; /* loop's thread */
 	/* the store's thread: */
 	unsigned since_trim;
+	bool wall_known;
+	int64_t wall_ahead; /* ms, of clock_now(), when last looked at */
+	int64_t wall_low;   /* ms, the lowest that it was set to */
 	/* everything below: */
 	pthread_mutex_t lock;
 	uint64_t last;
