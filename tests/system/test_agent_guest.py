@@ -1,8 +1,11 @@
 #!/usr/bin/python3
 # test_agent_guest.py - what va-agent does to a real guest: shutting it down, and
-# living on with its log and a handler stuck on a frozen file system
+# living on while its date is set, or its log and a handler are stuck on a frozen file
+# system
 #
 # SPDX-License-Identifier: MIT
+import json
+import threading
 import time
 import xmlrpc.client
 
@@ -53,6 +56,38 @@ def _():
     proxy.wait_agent(120)
     server().guest.getfile("/proc/version")
     wait_until(lambda: "guest.getfile" in guest.sh("cat /frozen/agent.log"), 10, "a log line")
+
+
+@suite.case("the date set by ten years to and fro ends nothing early or late")
+def _():
+    waits = {"deadline": (124, ("-t", "6", "call", "guest.exec.run", 'json:["sleep","60"]')),
+             "limit": (0, ("-t", "60", "--json", "call", "guest.exec.run",
+                           'json:["sleep","60"]', 'json:{"timeout":6}')),
+             "program": (0, ("exec", "--", "sleep", "6"))}
+    found = {}
+
+    def wait(name, args):
+        began = time.monotonic()
+        found[name] = proxy.client(*args, seconds=90), time.monotonic() - began
+    threads = [threading.Thread(target=wait, args=(name, args))
+               for name, (_, args) in waits.items()]
+    sessions = proxy.process.log().count("session up")
+    for t in threads:
+        t.start()
+    now = int(guest.sh("date +%s"))
+    for years in (10, -10, 0):
+        time.sleep(1.5)
+        guest.sh("date -s @%d" % (now + years * 365 * 86400))
+        assert server(5).guest.ping() == "pong"
+    for t in threads:
+        t.join()
+    for name, (status, _) in waits.items():
+        r, took = found[name]
+        assert r.returncode == status, (name, r)
+        assert 5.9 <= took < 6 + 4 * scale(), "%s: %.1f s" % (name, took)
+        print("# %s: %.2f s" % (name, took))
+    assert json.loads(found["limit"][0].stdout)["timed_out"], found["limit"]
+    assert proxy.process.log().count("session up") == sessions
 
 
 def asks(call, *words):
