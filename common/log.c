@@ -41,6 +41,9 @@ static struct {
 	char *path;
 	int fd; /* of the file */
 	bool prefixed; /* stderr goes to the journal */
+	unsigned long lost; /* lines that could not be written */
+	int lost_for;	    /* errno */
+	bool torn;	    /* of the last one there is a part */
 } log_state = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.ident = "virtagent",
@@ -163,6 +166,43 @@ static size_t line_head(char *line, size_t size, enum log_level level)
 	return n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
 }
 
+/*
+ * A full disk costs lines, not the service; the first one that is written again says
+ * how many.  Half a line is ended first.
+ */
+static bool write_whole(const char *line, size_t len)
+{
+	ssize_t n = write(log_state.target == LOG_TO_FILE ? log_state.fd : 2, line, len);
+
+	if (n == (ssize_t)len)
+		return true;
+	log_state.lost_for = n < 0 ? errno : ENOSPC;
+	log_state.torn |= n > 0;
+	return false;
+}
+
+static void write_line(const char *line, size_t len)
+{
+	char note[256] = "\n";
+	size_t n = log_state.torn ? 1 : 0;
+
+	if (log_state.lost) {
+		n += line_head(note + n, sizeof(note) - n, LOG_LVL_WARNING);
+		n += (size_t)snprintf(note + n, sizeof(note) - n,
+				      "%lu log lines were lost: %s\n", log_state.lost,
+				      strerror(log_state.lost_for));
+		if (n >= sizeof(note))
+			n = sizeof(note) - 1;
+		if (!write_whole(note, n)) {
+			log_state.lost++;
+			return;
+		}
+		log_state.lost = 0;
+		log_state.torn = false;
+	}
+	log_state.lost += !write_whole(line, len);
+}
+
 static void log_vwrite(enum log_level level, const char *fmt, va_list ap)
 	__attribute__((format(printf, 2, 0)));
 
@@ -172,7 +212,6 @@ static void log_vwrite(enum log_level level, const char *fmt, va_list ap)
 	char line[LOG_LINE_MAX];
 	int saved = errno, n;
 	size_t len = 0;
-	ssize_t w;
 
 	pthread_mutex_lock(&log_state.lock);
 	if (log_state.target != LOG_TO_SYSLOG)
@@ -195,10 +234,7 @@ static void log_vwrite(enum log_level level, const char *fmt, va_list ap)
 		syslog(priorities[level], "%s", line);
 	} else {
 		line[len++] = '\n';
-		/* Nothing can be done about a log that cannot be written. */
-		w = write(log_state.target == LOG_TO_FILE ? log_state.fd : 2,
-			  line, len);
-		(void)w;
+		write_line(line, len);
 	}
 	pthread_mutex_unlock(&log_state.lock);
 	errno = saved;

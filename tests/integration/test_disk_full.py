@@ -1,18 +1,23 @@
 #!/usr/bin/python3
 """The disk of va-hostd's state is full: nothing is lost, it says so, calls go on, and
-when there is room again everything is written.
+when there is room again everything is written.  The disk of a log is full: the service
+goes on, and the log says later how many lines it lacks.
 
-The disk is a tmpfs of 1 MiB in a mount namespace of va-hostd's own.
+The disk is a tmpfs of 1 MiB in a mount namespace of the daemon's own.
 
 SPDX-License-Identifier: MIT
 """
 import os
+import re
 import sys
 import xmlrpc.client
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
-from vatest import Skip, Suite, run, tmpdir, wait_until
+from vatest import Skip, Suite, run, tmpdir, wait_until, xmlrpc_proxy
+from vatest.env import program
+from vatest.proc import Process
+from vatest.tap import need
 from vatest.hostd import FakeGuest, Hostd, need_hostd
 
 need_hostd()
@@ -101,6 +106,67 @@ def _():
         "agent-up", "agent-down", "agent-up"], after
     guest.call_host().host.event.send("later", {"n": 1})
     assert hostd.rpc().host.kv.get("vm", "user.small")["value"] == b"z"
+
+
+class Log:
+    """A daemon's log, on a disk of its own."""
+
+    def __init__(self, process, disk):
+        self.inside = "/proc/%d/root%s" % (process.pid, disk)
+
+    def text(self):
+        with open(self.inside + "/log", encoding="utf-8") as f:
+            return f.read()
+
+    def fill(self):
+        with open(self.inside + "/fill", "wb", buffering=0) as f:
+            try:
+                while True:
+                    f.write(bytes(64))
+            except OSError:
+                pass
+
+
+@suite.case("the disk of the logs is full: calls are answered, and the logs say what they lack")
+def _():
+    need(program("va-agent"))
+    channel, disk = os.path.join(tmpdir(), "cl"), os.path.join(tmpdir(), "agent-state")
+    agent = Process([*IN_NAMESPACE, program("va-agent"), "-v", "--log", disk + "/log",
+                     "-c", "unix-listen:%s:-" % channel],
+                    env={"VA_STATE_DIR": disk, "VA_RUNTIME_DIR": tmpdir(), "VA_CONF_DIR": disk})
+    suite.cleanups.append(agent.kill)
+    other = Hostd(["vm=unix-connect:%s:-" % channel], wrap=IN_NAMESPACE, start=False)
+    log = os.path.join(other.env["VA_STATE_DIR"], "log")
+    other.process = Process([*IN_NAMESPACE, program("va-hostd"), "-v", "--log", log, *other.args],
+                            name="va-hostd", env=other.env)
+    suite.cleanups.append(other.close)
+    wait_until(lambda: os.path.exists(other.sock), 20, "va-hostd")
+    logs = Log(agent, disk), Log(other.process, other.env["VA_STATE_DIR"])
+    rpc = os.path.join(other.guest_dir("vm"), "rpc.sock")
+
+    def served():
+        try:
+            return xmlrpc_proxy(rpc, 5).guest.ping() == "pong" and \
+                other.rpc().host.ping() == "pong"
+        except OSError:
+            return False
+    wait_until(served, 20, "a call")
+    for d in logs:
+        d.fill()
+    # Each leaves some lines.
+    for _i in range(100):
+        assert served()
+    assert not [d for d in logs if "were lost" in d.text()]
+    for d in logs:
+        os.unlink(d.inside + "/fill")
+        wait_until(lambda d=d: served() and "were lost" in d.text(), 20, "a line", 0.2)
+        lines = d.text().splitlines()
+        assert all(re.match(r"\d{4}-\d\d-\d\dT\S+Z \S+\[\d+\]: ", line) or
+                   not lines[n + 1:] or "were lost" in lines[n + 1]
+                   for n, line in enumerate(lines)), d.text()
+        lost = [line for line in lines if "were lost" in line]
+        assert all("No space left on device" in line for line in lost), lost
+        print("# " + "\n# ".join(lost))
 
 
 suite.main()
