@@ -22,6 +22,8 @@
  * library may leave behind then.
  */
 void nomem_each(int (*scenario)(void), long lost);
+/* One in step only, for what takes long; all with VA_NOMEM_STEP=1. */
+void nomem_some(int (*scenario)(void), long lost, long step);
 /* In a scenario: what is allocated from here on does not fail and is not counted, or
  * again is. */
 void nomem_hold(bool on);
