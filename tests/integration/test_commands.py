@@ -13,7 +13,7 @@ import time
 import xmlrpc.client
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from vatest import (SRC, Process, Skip, Suite, connect_unix, http_request,  # noqa: E402
+from vatest import (SRC, Process, Skip, Suite, alive, connect_unix, http_request,  # noqa: E402
                     need_all, program, run, scale, tmpdir, wait_until, xmlrpc_proxy)
 from vatest.hostd import Hostd, need_hostd  # noqa: E402
 
@@ -85,15 +85,6 @@ def both(fn):
 
 def each(name):
     return lambda fn: suite.case(name)(both(fn))
-
-
-def reads(fd_or_pid):
-    try:
-        os.kill(fd_or_pid, 0)
-    except ProcessLookupError:
-        return False
-    with open("/proc/%d/stat" % fd_or_pid, encoding="utf-8") as f:
-        return f.read().rsplit(") ", 1)[1][0] not in "ZX"
 
 
 @each("listed by name, with the script's own description, from all directories")
@@ -174,7 +165,7 @@ def _(side):
     assert r["timed_out"] and r["stdout"] == b"begun\n" and r["signal"] == signal.SIGTERM, r
     with open(path, encoding="utf-8") as f:
         child = int(f.read())
-    wait_until(lambda: not reads(child), 10, "the program's child to be gone")
+    wait_until(lambda: not alive(child), 10, "the program's child to be gone")
     side.add("stubborn", "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n")
     r = side.run("stubborn", [], {"timeout": scale()})
     assert r["timed_out"] and r["signal"] == signal.SIGKILL, r
@@ -192,9 +183,9 @@ def _(side):
     wait_until(lambda: os.path.exists(path), 10, "the command to run")
     with open(path, encoding="utf-8") as f:
         pid = int(f.read())
-    assert reads(pid)
+    assert alive(pid)
     sock.close()
-    wait_until(lambda: not reads(pid), 10, "the command to be killed")
+    wait_until(lambda: not alive(pid), 10, "the command to be killed")
 
 
 @each("a name is never a part of a path")
@@ -419,7 +410,7 @@ def _():
             pid = int(f.read())
         p.signal(signal.SIGINT)
         p.wait(10)
-        wait_until(lambda: not reads(pid), 10, "the command to be gone")
+        wait_until(lambda: not alive(pid), 10, "the command to be gone")
 
 
 @suite.case("a command over HTTP: its output only, and nothing that its caller may not choose")

@@ -38,6 +38,7 @@ struct session {
 	struct buf in, out;
 	bool input_open;
 	bool over;
+	bool told; /* the program, of our first Ctrl-C */
 	int status;
 	struct out_stream text[2]; /* stdout, stderr */
 };
@@ -239,10 +240,11 @@ static void take_signals(struct session *x)
 		resized = 0;
 		send_size(x);
 	}
-	if (interrupts == 1)
-		exec_frame_put(&x->out, EXEC_SIGNAL, "INT", 3);
-	else if (interrupts > 1)
+	if (interrupts > 1 || (interrupts && x->s->input == EXEC_WATCH))
 		end(x, 130);
+	else if (interrupts && !x->told)
+		exec_frame_put(&x->out, EXEC_SIGNAL, "INT", 3);
+	x->told = interrupts != 0;
 }
 
 static int wait_ms(const struct session *x)
@@ -286,7 +288,7 @@ static void pump(struct session *x)
 
 int exec_session_run(struct exec_session *s)
 {
-	struct session x = { .s = s, .input_open = true };
+	struct session x = { .s = s };
 	struct termios saved, raw;
 	bool restore = false;
 
@@ -304,10 +306,9 @@ int exec_session_run(struct exec_session *s)
 		cfmakeraw(&raw);
 		restore = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
 	}
-	if (s->no_stdin) {
-		x.input_open = false;
+	x.input_open = s->input == EXEC_STDIN_OURS;
+	if (s->input == EXEC_STDIN_NONE)
 		exec_frame_put(&x.out, EXEC_STDIN_EOF, NULL, 0);
-	}
 	if (buf_put(&x.in, buf_data(s->extra), buf_len(s->extra)) < 0)
 		end(&x, EXEC_OWN_FAILURE);
 	take_frames(&x);

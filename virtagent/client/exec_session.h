@@ -12,13 +12,20 @@
 #include "common/buf.h"
 #include "virtagent/client/client.h"
 
+/* What the program gets of this client. */
+enum exec_input {
+	EXEC_STDIN_OURS, /* our stdin, and Ctrl-C */
+	EXEC_STDIN_NONE, /* its input is empty; Ctrl-C */
+	EXEC_WATCH,	 /* nothing: Ctrl-C leaves it running */
+};
+
 struct exec_session {
 	const struct client *cl;
 	const char *who;   /* the guest, for messages */
 	int fd;		   /* the socket after the Upgrade */
 	struct buf *extra; /* bytes that came behind the 101 */
 	bool tty;	   /* put our terminal into raw mode */
-	bool no_stdin;
+	enum exec_input input;
 	uint64_t deadline_ns;
 	/* out */
 	uint32_t job, pid;
@@ -41,7 +48,7 @@ int exec_add_query(struct buf *b, const char *key, const char *value);
 /* Upgrades to target and joins the program to this terminal; verb is for
  * messages.  The exit status to pass on. */
 int exec_join(struct client *cl, struct rpc *r, const char *verb, const char *target,
-	      bool tty, bool no_stdin);
+	      bool tty, enum exec_input input);
 /* May the first operand be the guest?  It is when a guest has that name; with
  * -G or VA_GUEST all operands are the program's. */
 bool exec_first_is_guest(const struct client *cl, int argc, char **argv);

@@ -117,7 +117,8 @@ static int run_joined(struct client *cl, struct rpc *r, int argc, char **argv)
 		out_error(NULL, "run", "the command line passes %u bytes", TARGET_MAX);
 		return EXEC_OWN_FAILURE;
 	}
-	return exec_join(cl, r, "run", buf_cstr(&target), false, o->no_stdin);
+	return exec_join(cl, r, "run", buf_cstr(&target), false,
+			 o->no_stdin ? EXEC_STDIN_NONE : EXEC_STDIN_OURS);
 }
 
 /* --- a host's with --json: its result in one piece ------------------------------- */

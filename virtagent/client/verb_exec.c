@@ -1,6 +1,5 @@
 /*
- * verb_exec.c - exec, shell, attach: programs in the guest, joined to this
- * terminal
+ * verb_exec.c - exec, shell: programs in the guest, joined to this terminal
  *
  * SPDX-License-Identifier: MIT
  */
@@ -97,7 +96,6 @@ static const struct option_row exec_rows[] = {
 };
 
 static const struct option_row shell_rows[] = { EXEC_ROWS, CLIENT_ROWS };
-static const struct option_row plain_rows[] = { CLIENT_ROWS };
 
 int exec_add_query(struct buf *b, const char *key, const char *value)
 {
@@ -122,16 +120,23 @@ int exec_add_query(struct buf *b, const char *key, const char *value)
 	return r < 0 ? -E2BIG : 0;
 }
 
-static int add_terminal(struct buf *b)
+/* A terminal may not know its size, and we may have none. */
+static struct winsize our_size(void)
 {
 	struct winsize size;
+
+	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0 || !size.ws_row || !size.ws_col)
+		size = (struct winsize){ .ws_row = 24, .ws_col = 80 };
+	return size;
+}
+
+static int add_terminal(struct buf *b)
+{
+	struct winsize size = our_size();
 	const char *term = getenv("TERM");
 	char number[16];
 	int r;
 
-	/* A terminal may not know its size. */
-	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0 || !size.ws_row || !size.ws_col)
-		size = (struct winsize){ .ws_row = 24, .ws_col = 80 };
 	r = exec_add_query(b, "tty", "1");
 	snprintf(number, sizeof(number), "%u", size.ws_row);
 	r |= exec_add_query(b, "rows", number);
@@ -166,7 +171,7 @@ static int build_query(struct buf *b, const struct exec_opts *o, bool tty,
 }
 
 int exec_join(struct client *cl, struct rpc *r, const char *verb, const char *target,
-	      bool tty, bool no_stdin)
+	      bool tty, enum exec_input input)
 {
 	CLEANUP_BUF struct buf extra = BUF_INIT(2 * (EXEC_FRAME_MAX + EXEC_HEAD));
 	CLEANUP_BUF struct buf reply = BUF_INIT(64u << 10);
@@ -181,7 +186,7 @@ int exec_join(struct client *cl, struct rpc *r, const char *verb, const char *ta
 		.who = rpc_target(r)->name,
 		.extra = &extra,
 		.tty = tty,
-		.no_stdin = no_stdin,
+		.input = input,
 		.deadline_ns = client_deadline(cl, 0),
 	};
 	const char *text;
@@ -207,6 +212,22 @@ int exec_join(struct client *cl, struct rpc *r, const char *verb, const char *ta
 	return status;
 }
 
+static struct va_value *detached_env(const struct exec_opts *o)
+{
+	struct va_value *env = va_array();
+	const char *term = o->tty ? getenv("TERM") : NULL;
+
+	/* What the user says of it comes first, and counts. */
+	for (size_t i = 0; i < o->nenv; i++)
+		va_append(env, rpc_text(o->env[i]));
+	if (term) {
+		CLEANUP_FREE char *pair = str_printf("TERM=%s", term);
+
+		va_append(env, pair ? rpc_text(pair) : NULL);
+	}
+	return env;
+}
+
 static int run_detached(struct client *cl, struct rpc *r,
 			const struct exec_opts *o, int argc, char **argv)
 {
@@ -224,12 +245,14 @@ static int run_detached(struct client *cl, struct rpc *r,
 		va_set(options, "user", rpc_text(o->user));
 	if (o->limit && str_to_duration(o->limit, UINT64_MAX / 2, &ns) == 0)
 		va_set(options, "timeout", va_double((double)ns / (double)NSEC_PER_SEC));
-	if (o->nenv) {
-		struct va_value *env = va_array();
+	if (o->nenv || o->tty)
+		va_set(options, "env", detached_env(o));
+	if (o->tty) {
+		struct winsize size = our_size();
 
-		for (size_t i = 0; i < o->nenv; i++)
-			va_append(env, rpc_text(o->env[i]));
-		va_set(options, "env", env);
+		va_set(options, "tty", va_bool(true));
+		va_set(options, "rows", va_int(size.ws_row));
+		va_set(options, "cols", va_int(size.ws_col));
 	}
 	va_append(params, args);
 	va_append(params, options);
@@ -283,7 +306,8 @@ static int start(struct client *cl, struct rpc *r, const struct exec_opts *o,
 		out_error(NULL, "exec", "the command line passes %u bytes", TARGET_MAX);
 		return EXEC_OWN_FAILURE;
 	}
-	return exec_join(cl, r, "exec", buf_cstr(&target), tty, o->no_stdin);
+	return exec_join(cl, r, "exec", buf_cstr(&target), tty,
+			 o->no_stdin ? EXEC_STDIN_NONE : EXEC_STDIN_OURS);
 }
 
 /*
@@ -346,29 +370,6 @@ static int run_shell(struct client *cl, int argc, char **argv)
 	return start(cl, r, o, wants_tty(o), 3, (char **)shell);
 }
 
-static int run_attach(struct client *cl, int argc, char **argv)
-{
-	CLEANUP_RPC struct rpc *r = NULL;
-	CLEANUP_VALUE struct va_value *params = va_array(), *info = NULL;
-	const char *number = argv[argc - 1];
-	char target[64];
-	uint64_t job;
-	bool tty = false;
-
-	if (str_to_u64(number, UINT32_MAX, &job) < 0) {
-		out_error(NULL, "attach", "%s is no job number", number);
-		return VAC_USAGE;
-	}
-	if (rpc_connect(cl, SIDE_GUEST, argc > 1 ? argv[0] : NULL, &r))
-		return EXEC_OWN_FAILURE;
-	va_append(params, va_int((int64_t)job));
-	if (rpc_call(r, "guest.exec.status", RPC_IDEMPOTENT, take_ptr(params), &info))
-		return EXEC_OWN_FAILURE;
-	va_get_bool(va_member(info, "tty"), &tty);
-	snprintf(target, sizeof(target), "/jobs/%llu", (unsigned long long)job);
-	return exec_join(cl, r, "attach", target, tty && isatty(STDIN_FILENO), false);
-}
-
 const struct verb verb_exec = {
 	.name = "exec",
 	.usage = "[GUEST] [OPTION...] [--] PROGRAM [ARG...]",
@@ -394,17 +395,4 @@ const struct verb verb_shell = {
 	.opts_size = sizeof(struct exec_opts),
 	.max_args = 1,
 	.run = run_shell,
-};
-
-const struct verb verb_attach = {
-	.name = "attach",
-	.usage = "[GUEST] JOB",
-	.help = "join this terminal to a running job",
-	.about = "Shows the job's kept output and goes on from there.  Leaving ends the job only\n"
-		 "if exec without --detach started it and is still joined to it.",
-	.rows = plain_rows,
-	.nrows = NROWS(plain_rows),
-	.min_args = 1,
-	.max_args = 2,
-	.run = run_attach,
 };

@@ -1,5 +1,5 @@
 /*
- * verb_jobs.c - jobs, kill: programs that run in the guest
+ * verb_jobs.c - jobs, attach, kill: programs that run in the guest
  *
  * SPDX-License-Identifier: MIT
  */
@@ -7,9 +7,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/str.h"
+#include "virtagent/client/exec_session.h"
 #include "virtagent/client/member.h"
 #include "virtagent/client/output.h"
 #include "virtagent/client/rpc.h"
@@ -25,9 +27,20 @@ struct kill_opts {
 DEFINE_TEXT(set_signal, kill_opts, signal);
 DEFINE_FLAG(set_forget, kill_opts, forget);
 
+struct attach_opts {
+	bool no_stdin;
+};
+
+DEFINE_FLAG(set_no_stdin, attach_opts, no_stdin);
+
+static const struct option_row attach_rows[] = {
+	{ 'n', "no-stdin", NULL, "only watch: no input and no Ctrl-C goes to it", set_no_stdin },
+	CLIENT_ROWS,
+};
+
 static const struct option_row kill_rows[] = {
 	{ 's', "signal", "SIGNAL", "name or number (default TERM)", set_signal },
-	{ 0, "forget", NULL, "instead: forget the ended job and its output", set_forget },
+	{ 0, "forget", NULL, "instead: forget ended jobs and their output", set_forget },
 	CLIENT_ROWS,
 };
 
@@ -47,12 +60,17 @@ static int run_jobs(struct client *cl, int argc, char **argv)
 	t = table_new(">JOB,>PID,STATE,>EXIT,>SECONDS,>OUT,>ERR,PROGRAM");
 	for (size_t i = 0; t && i < va_count(jobs); i++) {
 		const struct va_value *j = va_item(jobs, i);
+		bool timed_out = false;
 		double seconds = 0;
 
+		va_get_bool(va_member(j, "timed_out"), &timed_out);
 		va_get_double(va_member(j, "seconds"), &seconds);
 		table_member(t, j, "job");
 		table_member(t, j, "pid");
-		table_member(t, j, "state");
+		if (timed_out)
+			table_cellf(t, "timed out");
+		else
+			table_member(t, j, "state");
 		table_member(t, j, "exit");
 		table_cellf(t, "%.1f", seconds);
 		table_member(t, j, "stdout_bytes");
@@ -62,29 +80,72 @@ static int run_jobs(struct client *cl, int argc, char **argv)
 	return !t || table_print(t, stdout, true) ? VAC_ERROR : VAC_OK;
 }
 
-static int run_kill(struct client *cl, int argc, char **argv)
+static int run_attach(struct client *cl, int argc, char **argv)
 {
-	const struct kill_opts *o = cl->opts;
-	CLEANUP_VALUE struct va_value *done = NULL;
 	CLEANUP_RPC struct rpc *r = NULL;
-	struct va_value *params;
+	CLEANUP_VALUE struct va_value *params = va_array(), *info = NULL;
+	const struct attach_opts *o = cl->opts;
+	const char *number = argv[argc - 1];
+	char target[64];
 	uint64_t job;
-	int code;
+	bool tty = false;
 
-	if (str_to_u64(argv[argc - 1], UINT32_MAX, &job) < 0) {
-		out_error(NULL, "kill", "%s is no job number (va-client jobs lists them)",
-			  argv[argc - 1]);
+	if (str_to_u64(number, UINT32_MAX, &job) < 0) {
+		out_error(NULL, "attach", "%s is no job number (va-client jobs lists them)",
+			  number);
 		return VAC_USAGE;
 	}
-	code = rpc_connect(cl, SIDE_GUEST, argc > 1 ? argv[0] : NULL, &r);
-	if (code)
-		return code;
-	params = va_array();
+	if (rpc_connect(cl, SIDE_GUEST, argc > 1 ? argv[0] : NULL, &r))
+		return EXEC_OWN_FAILURE;
+	va_append(params, va_int((int64_t)job));
+	if (rpc_call(r, "guest.exec.status", RPC_IDEMPOTENT, take_ptr(params), &info))
+		return EXEC_OWN_FAILURE;
+	va_get_bool(va_member(info, "tty"), &tty);
+	snprintf(target, sizeof(target), "/jobs/%llu", (unsigned long long)job);
+	return exec_join(cl, r, "attach", target,
+			 tty && !o->no_stdin && isatty(STDIN_FILENO),
+			 o->no_stdin ? EXEC_WATCH : EXEC_STDIN_OURS);
+}
+
+static int kill_one(struct rpc *r, const struct kill_opts *o, uint64_t job)
+{
+	CLEANUP_VALUE struct va_value *done = NULL;
+	struct va_value *params = va_array();
+
 	va_append(params, va_int((int64_t)job));
 	if (!o->forget && o->signal)
 		va_append(params, va_string(o->signal));
 	return rpc_call(r, o->forget ? "guest.exec.forget" : "guest.exec.kill",
 			o->forget ? RPC_IDEMPOTENT : 0, params, &done);
+}
+
+/* The first of several operands is the guest, unless it is a number and no guest has
+ * that name. */
+static int run_kill(struct client *cl, int argc, char **argv)
+{
+	CLEANUP_RPC struct rpc *r = NULL;
+	uint64_t job;
+	int first, code, worst = VAC_OK;
+
+	first = argc > 1 && (str_to_u64(argv[0], UINT32_MAX, &job) < 0 ||
+			     exec_first_is_guest(cl, argc, argv));
+	for (int i = first; i < argc; i++) {
+		if (str_to_u64(argv[i], UINT32_MAX, &job) == 0)
+			continue;
+		out_error(NULL, "kill", "%s is no job number (va-client jobs lists them)",
+			  argv[i]);
+		return VAC_USAGE;
+	}
+	code = rpc_connect(cl, SIDE_GUEST, first ? argv[0] : NULL, &r);
+	if (code)
+		return code;
+	for (int i = first; i < argc; i++) {
+		str_to_u64(argv[i], UINT32_MAX, &job);
+		code = kill_one(r, cl->opts, job);
+		if (code > worst)
+			worst = code;
+	}
+	return worst;
 }
 
 const struct verb verb_jobs = {
@@ -100,13 +161,28 @@ const struct verb verb_jobs = {
 
 const struct verb verb_kill = {
 	.name = "kill",
-	.usage = "[GUEST] JOB",
+	.usage = "[GUEST] JOB...",
 	.help = "send a signal to a job in a guest",
-	.about = "Signals the job's whole process group.",
+	.about = "Signals each job's whole process group.",
 	.rows = kill_rows,
 	.nrows = NROWS(kill_rows),
 	.opts_size = sizeof(struct kill_opts),
 	.min_args = 1,
-	.max_args = 2,
+	.max_args = -1,
 	.run = run_kill,
+};
+
+const struct verb verb_attach = {
+	.name = "attach",
+	.usage = "[GUEST] JOB",
+	.help = "join this terminal to a running job",
+	.about = "Shows the job's kept output and goes on from there, and exits with its status.\n"
+		 "Ctrl-C goes to the job, as from its own terminal.  Leaving ends the job only if\n"
+		 "exec without --detach started it and is still joined to it.",
+	.rows = attach_rows,
+	.nrows = NROWS(attach_rows),
+	.opts_size = sizeof(struct attach_opts),
+	.min_args = 1,
+	.max_args = 2,
+	.run = run_attach,
 };

@@ -11,12 +11,12 @@ SPDX-License-Identifier: MIT
 """
 from .env import BUILD, SRC, program, sanitized, scale, tmpdir
 from .guest import Guest, GuestError
-from .proc import Process, run
+from .proc import Process, alive, run
 from .rpc import fault, http_request, xmlrpc_proxy
 from .tap import Skip, Suite, need, need_all
 from .wait import Timeout, connect_unix, wait_for_socket, wait_listening, wait_until
 
 __all__ = ["BUILD", "SRC", "program", "sanitized", "scale", "tmpdir", "Guest", "GuestError",
-           "Process", "run", "fault", "http_request", "xmlrpc_proxy", "Skip", "Suite", "need",
-           "need_all", "Timeout", "connect_unix", "wait_for_socket", "wait_listening",
+           "Process", "alive", "run", "fault", "http_request", "xmlrpc_proxy", "Skip", "Suite",
+           "need", "need_all", "Timeout", "connect_unix", "wait_for_socket", "wait_listening",
            "wait_until"]

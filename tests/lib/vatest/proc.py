@@ -109,6 +109,16 @@ class Process:
         self.kill()
 
 
+def alive(pid):
+    """Does the process run?  A zombie does not."""
+    try:
+        os.kill(pid, 0)
+        with open("/proc/%d/stat" % pid, encoding="utf-8") as f:
+            return f.read().rsplit(") ", 1)[1][0] not in "ZX"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
 def run(argv, input=None, seconds=30, env=None, check=False, text=True):
     """Runs a program to its end; the CompletedProcess."""
     given = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
