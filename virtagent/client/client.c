@@ -27,17 +27,30 @@ int client_set_guest(void *ctx, const char *value, char *err, size_t size)
 	return -EINVAL;
 }
 
+static int take_time(const char *value, uint64_t max_ns, uint64_t *ret, char *err,
+		     size_t size)
+{
+	if (str_to_duration(value, max_ns, ret) == 0)
+		return 0;
+	snprintf(err, size, "%s is no time, such as 10, 1.5 or 500ms", value);
+	return -EINVAL;
+}
+
+int client_check_time(const char *value, char *err, size_t size)
+{
+	uint64_t ns;
+
+	return take_time(value, UINT64_MAX / 2, &ns, err, size);
+}
+
 int client_set_timeout(void *ctx, const char *value, char *err, size_t size)
 {
 	struct client *cl = ctx;
+	int r = take_time(value, TIMEOUT_MAX_NS, &cl->timeout_ns, err, size);
 
-	if (str_to_duration(value, TIMEOUT_MAX_NS, &cl->timeout_ns)) {
-		snprintf(err, size, "%s is no time, such as 10, 1.5 or 500ms",
-			 value);
-		return -EINVAL;
-	}
-	cl->timeout_given = true;
-	return 0;
+	if (r == 0)
+		cl->timeout_given = true;
+	return r;
 }
 
 int client_set_json(void *ctx, const char *value, char *err, size_t size)

@@ -112,6 +112,22 @@ int client_set_verbose(void *ctx, const char *value, char *err, size_t size);
 	}                                                                      \
 	struct client_semicolon_##fn
 
+/* The same for a time, kept as the text that the other side reads. */
+#define DEFINE_TIME(fn, type, member)                                          \
+	static int fn(void *ctx, const char *value, char *err, size_t size)    \
+	{                                                                      \
+		struct client *cl = ctx;                                       \
+		int r = client_check_time(value, err, size);                   \
+                                                                               \
+		if (r == 0)                                                    \
+			((struct type *)cl->opts)->member = value;             \
+		return r;                                                      \
+	}                                                                      \
+	struct client_semicolon_##fn
+
+/* 0, or -EINVAL with the reason. */
+int client_check_time(const char *value, char *err, size_t size);
+
 /* The absolute deadline of something that starts now: -t, else dflt_ns (0 =
  * CLOCK_NEVER). */
 uint64_t client_deadline(const struct client *cl, uint64_t dflt_ns);

@@ -34,19 +34,7 @@ struct run_opts {
 DEFINE_FLAG(set_host, run_opts, host);
 DEFINE_FLAG(set_no_stdin, run_opts, no_stdin);
 
-static int set_limit(void *ctx, const char *value, char *err, size_t size)
-{
-	struct client *cl = ctx;
-	struct run_opts *o = cl->opts;
-	uint64_t ns;
-
-	if (str_to_duration(value, UINT64_MAX / 2, &ns) < 0) {
-		snprintf(err, size, "%s is no time, such as 10 or 1.5m", value);
-		return -EINVAL;
-	}
-	o->limit = value;
-	return 0;
-}
+DEFINE_TIME(set_limit, run_opts, limit);
 
 #define HOST_ROW                                                               \
 	{ 0, "host", NULL, "the host's commands, not a guest's", set_host }

@@ -53,19 +53,7 @@ static int set_env(void *ctx, const char *value, char *err, size_t size)
 	return 0;
 }
 
-static int set_limit(void *ctx, const char *value, char *err, size_t size)
-{
-	struct client *cl = ctx;
-	struct exec_opts *o = cl->opts;
-	uint64_t ns;
-
-	if (str_to_duration(value, UINT64_MAX / 2, &ns) < 0) {
-		snprintf(err, size, "%s is no time, such as 10 or 1.5m", value);
-		return -EINVAL;
-	}
-	o->limit = value;
-	return 0;
-}
+DEFINE_TIME(set_limit, exec_opts, limit);
 
 /* docker's -i. */
 static int set_nothing(void *ctx, const char *value, char *err, size_t size)
