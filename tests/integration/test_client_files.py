@@ -6,6 +6,7 @@
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -409,6 +410,41 @@ def _():
     assert b"60 files" in data and b"/s" in data, data
     r = expect(va("get", "/blob", d), 0)
     assert r.stdout == r.stderr == b""
+
+
+@suite.case("a long transfer shows how much, how fast, how long yet; ^C ends it")
+def _():
+    d = fresh()
+
+    def slow(request, number):
+        yield (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n"
+               b"X-Va-Mode: 0644\r\nX-Va-Mtime: 1\r\n\r\n" + b"x" * 250000)
+        while not s.ended.wait(0.05):
+            yield b"x" * 100
+    s = Raw(os.path.join(fresh("slow"), "s"), slow)
+    pid, fd = pty.fork()
+    if pid == 0:
+        # What the guest calls its file may be anything.
+        os.execv(CLIENT, [CLIENT, "-G", "unix:" + s.path, "get", "/a\x1b[2Jb", d + "/x"])
+    data, end, typed = b"", time.monotonic() + 30 * scale(), False
+    try:
+        while time.monotonic() < end:
+            if not select.select([fd], [], [], 0.1)[0]:
+                continue
+            try:
+                data += os.read(fd, 65536)
+            except OSError:
+                break
+            if not typed and re.search(rb"a\\x1b\[2Jb +2\d%  +2\d\d\.?\d* KiB +[\d.]+ \w+/s  "
+                                       rb"\d\d:\d\d:\d\d", data):
+                os.write(fd, b"\x03")
+                typed = True
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130, data
+    finally:
+        os.close(fd)
+        s.close()
+    assert typed, data
+    assert b"\x1b[2J" not in data and os.listdir(d) == [], (data, os.listdir(d))
 
 
 @suite.case("errors on the way are said with the guest's words, escaped")
