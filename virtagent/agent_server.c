@@ -327,6 +327,15 @@ static void start_keys(struct agent_server *s)
 		log_warning("keys: %s", strerror(-r));
 }
 
+/* Of an agent, not of a server that serves one socket: there may be several. */
+static void start_power(struct agent_server *s)
+{
+	if (s->ipc_fd < 0)
+		return;
+	s->ctx.power_file = str_printf("%s/shutdown", dir_runtime());
+	guest_power_resume(&s->ctx);
+}
+
 static int server_init(struct agent_server *s, char *err, size_t err_size)
 {
 	const struct http_config http = {
@@ -368,8 +377,10 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 		agent_judge_limits(s);
 	}
 	s->outcomes = outcomes_new();
-	if (s->ctx.jobs && s->registry)
+	if (s->ctx.jobs && s->registry) {
 		start_keys(s);
+		start_power(s);
+	}
 	s->http = http_server_new(&http);
 	return s->ctx.jobs && s->registry && s->outcomes && s->http ? 0 : -ENOMEM;
 }

@@ -128,6 +128,60 @@ def _():
     ping_again()
 
 
+def agent_pid():
+    return guest.pids("va-agent -v")[0]
+
+
+def asked_for():
+    return guest.sh("cat /run/shutdown 2>/dev/null || true").split()
+
+
+@suite.case("a delayed shutdown survives the whole agent, with its message, once")
+def _():
+    ping_again()
+    guest.sh("rm -f /run/shutdown")
+    assert server().guest.shutdown("reboot", 8, "two words")["delay_ms"] == 9000
+    kept = guest.sh("stat -c %a /run/virtagent/shutdown; cat /run/virtagent/shutdown")
+    assert kept.startswith("600\n") and "STATE=waiting\n" in kept and "BY=host\n" in kept, kept
+    guest.sh("kill -9 %d" % agent_pid())
+    ping_again(30)
+    assert asked_for() == [], "a restart made it begin"
+    wait_until(asked_for, 30, "shutdown(8) to be run")
+    assert asked_for() == ["-r", "now", "two", "words"], asked_for()
+    # No second time, whoever else comes and goes.
+    guest.sh("rm -f /run/shutdown; kill -9 %d" % agent_pid())
+    ping_again(30)
+    assert "STATE=begun\n" in guest.sh("cat /run/virtagent/shutdown")
+    assert asked_for() == []
+
+
+@suite.case("the next one that is asked for takes the place of what waits")
+def _():
+    rpc = server()
+    rpc.guest.shutdown("reboot", 3)
+    assert asks(rpc.guest.shutdown, "-P", "now")["mode"] == "powerdown"
+    guest.sh("rm -f /run/shutdown; sleep 4")
+    assert asked_for() == []
+
+
+@suite.case("another boot's, a damaged one, one long overdue: none of them begins")
+def _():
+    boot = guest.sh("cat /proc/sys/kernel/random/boot_id").strip()
+    late = "BOOT=%s\nSTATE=waiting\nMODE=reboot\nBY=host\nUID=0\nDUE=1\nMESSAGE=x" % boot
+    guest.sh("rm -f /run/shutdown")
+    for text in (late.replace(boot, "another"), late.replace("MODE=reboot", "MODE=dance"),
+                 late.replace("UID=0", "UID=-1"), "nonsense", late):
+        if text == late:        # and it is by more than a minute
+            wait_until(lambda: float(guest.sh("cut -d' ' -f1 /proc/uptime")) > 62, 90,
+                       "the guest to be old enough")
+        guest.sh("printf '%%b' '%s' >/run/virtagent/shutdown; kill -9 %d"
+                 % (text.replace("\n", "\\n"), agent_pid()))
+        ping_again(30)
+        wait_until(lambda: not guest.sh("ls /run/virtagent/shutdown 2>/dev/null || true"), 10,
+                   "the file to be gone")
+        assert asked_for() == [], text
+
+
 @suite.case("with the log on a frozen file system calls are answered as ever")
 def _():
     ping_again()
@@ -189,7 +243,7 @@ def _():
         old = server_pid()
         wait_until(lambda: ") D " in guest.sh("cat /proc/%d/task/*/stat" % old), 10,
                    "the writer to hang")
-        guest.sh("kill -9 %d" % guest.pids("va-agent -v")[0])
+        guest.sh("kill -9 %d" % agent_pid())
         assert ping_again(20) < 10 * scale()
         server().guest.getfile("/proc/version")
         assert ping_again() < 2 * scale()

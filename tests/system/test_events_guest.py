@@ -110,7 +110,7 @@ def _():
     assert r.returncode == 0, r
     e = hostd.wait_event("shutdown-begun", last)
     assert e["data"]["mode"] == "powerdown" and e["data"]["by"] == "host" \
-        and e["data"]["uid"] == os.getuid(), e
+        and e["data"]["uid"] == os.getuid() and e["data"]["via"] == "virtagent", e
     assert guest.qemu.wait(60) == 0
     hostd.wait_event("agent-down", last, 60)
 

@@ -58,8 +58,10 @@ struct guest_context {
 	int (*flush_events)(struct guest_context *ctx, uint64_t deadline_ns);
 	/* How the agent's process before this one ended; NULL = in order. */
 	const struct va_value *last_end;
-	/* The mode that the host asked for and that was begun; NULL = none. */
+	/* The mode that was asked for by our method and begun; NULL = none. */
 	const char *power_mode;
+	uint64_t power_due;	/* when what was asked for begins; 0 = nothing waits */
+	const char *power_file; /* where that is kept (power_plan.h), or NULL */
 	struct jobs *jobs; /* programs that callers started (jobs.h) */
 	const char *commands; /* directories of commands, ":" between them */
 	struct keyring *keys; /* keys.h; NULL = there is no place for them */
@@ -132,6 +134,9 @@ void guest_job_ended(void *context, const struct job_info *info);
 
 /* Starts a halt, powerdown or reboot that begins after the reply has left. */
 int guest_power(struct va_call *call, const char *mode, const char **ret_mode);
+/* At start, when events and spawner are there: what an agent before was asked for
+ * and is still to come. */
+void guest_power_resume(struct guest_context *ctx);
 /* Has this guest what it takes to halt, powerdown, reboot, suspend? */
 bool guest_power_possible(const char *word);
 

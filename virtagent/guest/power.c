@@ -1,0 +1,317 @@
+/*
+ * power.c - see power.h
+ *
+ * The system's own program does it, started by the spawner; it outlives the agent.
+ * Suspend to RAM is the kernel's own (/sys/power/state), or systemd's where that
+ * runs, which then tells the system's services.
+ *
+ * What waits, does so on a thread of the server and in a file (power_plan.h), so
+ * that an agent that was restarted meanwhile takes it up again; the next one that
+ * is asked for takes its place.  Without a delay it lies with the spawner for that
+ * second, which a server's end does not touch.  Limits: where the agent comes back
+ * later than POWER_LATE_NS after the time, it is dropped, and the host is told:
+ * whoever asked no longer expects it.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "config.h"
+
+#include "virtagent/guest/power.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "virtagent/guest/init.h"
+#include "virtagent/guest/procfs.h"
+
+#define POWER_WAIT_NS (3 * NSEC_PER_SEC)
+/* What the event gets to reach the host before the guest sleeps. */
+#define POWER_TELL_NS (2 * NSEC_PER_SEC)
+#define POWER_LATE_NS (60 * NSEC_PER_SEC)
+/* A spawner that died is there again after a second. */
+#define POWER_TRIES 5
+
+static const struct power_mode modes[] = {
+	{ "halt", "halt", "-H", "/sbin/halt" },
+	{ "powerdown", "powerdown", "-P", "/sbin/poweroff" },
+	{ "shutdown", "powerdown", "-P", "/sbin/poweroff" },
+	{ "poweroff", "powerdown", "-P", "/sbin/poweroff" },
+	{ "reboot", "reboot", "-r", "/sbin/reboot" },
+	{ "suspend", "suspend", NULL, NULL },
+};
+
+const struct power_mode *power_find(const char *word)
+{
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+		if (strcmp(word, modes[i].word) == 0)
+			return &modes[i];
+	return NULL;
+}
+
+static int start_program(struct guest_context *ctx, const char *const *argv,
+			 uint64_t delay_ns, int cancel_fd)
+{
+	struct spawn_request rq = {
+		.argv = argv, .fds = { -1, -1, -1 }, .flags = SPAWN_KEEP,
+		.delay_ns = delay_ns,
+	};
+	struct spawn_job *job;
+	int r = spawn_start(ctx->spawn, &rq, cancel_fd, POWER_WAIT_NS, &job);
+
+	if (r == 0)
+		spawn_job_free(job);
+	return r;
+}
+
+/* What does it, for start_program(); argv[0] may be missing in this guest. */
+static void fill_argv(const struct power_mode *m, const char *message,
+		      const char *argv[5])
+{
+	/* "now", not "+0": systemd shows users the message of that one only. */
+	const char *const usual[] = { "/sbin/shutdown", m->option, "now", message, NULL };
+
+	memcpy(argv, usual, sizeof(usual));
+	if (access(argv[0], X_OK) < 0) {
+		argv[0] = m->program;
+		argv[1] = NULL;
+	}
+}
+
+bool guest_power_possible(const char *word)
+{
+	const struct power_mode *m = power_find(word);
+	const char *argv[5];
+	char states[64];
+
+	if (!m)
+		return false;
+	if (!m->program)
+		return procfs_line(AT_FDCWD, "/sys/power/state", states,
+				   sizeof(states)) == 0 &&
+		       strstr(states, "mem") != NULL;
+	fill_argv(m, "", argv);
+	return access(argv[0], X_OK) == 0;
+}
+
+/* --- who asked, and the file ------------------------------------------------------ */
+
+/* An event of a plan's; more members may follow. */
+struct va_value *power_about(const struct power_plan *p, bool with_mode, int *r)
+{
+	struct va_value *data = va_struct();
+
+	if (with_mode)
+		guest_set(data, "mode", va_string(p->mode), r);
+	guest_set(data, "by", va_string(p->by), r);
+	guest_set(data, "uid", va_int(p->uid), r);
+	guest_set(data, "via", va_string("virtagent"), r);
+	return data;
+}
+
+static void post(struct guest_context *ctx, const char *name, struct va_value *data,
+		 int r)
+{
+	if (r == 0)
+		ctx->post_event(ctx, name, data);
+	else
+		va_value_free(data);
+}
+
+/* Only the file is lost when it cannot be written. */
+static void keep_plan(struct guest_context *ctx, const struct power_plan *p)
+{
+	int r = ctx->power_file ? power_plan_write(ctx->power_file, ctx->boot_id, p) : 0;
+
+	if (r < 0)
+		log_warning("%s, asked for by uid %lld of the %s, will be forgotten if "
+			    "the agent restarts: %s: %s", p->mode, (long long)p->uid,
+			    p->by, ctx->power_file, strerror(-r));
+}
+
+static void forget_plan(struct guest_context *ctx)
+{
+	if (ctx->power_file)
+		unlink(ctx->power_file);
+}
+
+static void set_begun(struct guest_context *ctx, const struct power_mode *m,
+		      struct power_plan *p)
+{
+	p->begun = true;
+	keep_plan(ctx, p);
+	__atomic_store_n(&ctx->power_mode, m->mode, __ATOMIC_RELEASE);
+}
+
+static void failed(struct guest_context *ctx, const struct power_plan *p,
+		   const char *event, int err)
+{
+	CLEANUP_VALUE struct va_value *data = va_struct();
+	int r = 0;
+
+	log_warning("%s, asked for by uid %lld of the %s, failed: %s", p->mode,
+		    (long long)p->uid, p->by, strerror(-err));
+	forget_plan(ctx);
+	if (strcmp(event, "suspend-failed") != 0)
+		guest_set(data, "mode", va_string(p->mode), &r);
+	guest_set(data, "error", va_string(strerror(-err)), &r);
+	post(ctx, event, take_ptr(data), r);
+}
+
+/* --- when its time has come ---------------------------------------------------- */
+
+/* systemd tells the system's services first; else the kernel does it, and write()
+ * returns when the guest is awake again. */
+static int suspend_now(struct guest_context *ctx)
+{
+	static const char *const argv[] = { "/bin/systemctl", "suspend", NULL };
+	CLEANUP_CLOSE int fd = -1;
+
+	if (init_is_systemd())
+		return start_program(ctx, argv, 0, -1);
+	fd = open("/sys/power/state", O_WRONLY | O_CLOEXEC);
+	return fd < 0 || write(fd, "mem", 3) < 0 ? -errno : 0;
+}
+
+static void suspend(struct guest_context *ctx, const struct power_plan *p)
+{
+	struct va_value *data;
+	int r = 0;
+
+	/* Before it sleeps: once awake it must not be done again. */
+	forget_plan(ctx);
+	data = power_about(p, false, &r);
+	post(ctx, "suspended", data, r);
+	ctx->flush_events(ctx, clock_now() + POWER_TELL_NS);
+	r = suspend_now(ctx);
+	if (r < 0)
+		failed(ctx, p, "suspend-failed", r);
+}
+
+static void begin(struct guest_context *ctx, struct power_plan *p)
+{
+	const struct power_mode *m = power_find(p->mode);
+	const char *argv[5];
+	int r = -EAGAIN;
+
+	if (!m->program) {
+		suspend(ctx, p);
+		return;
+	}
+	fill_argv(m, p->message, argv);
+	log_info("%s was asked for: running %s", m->mode, argv[0]);
+	set_begun(ctx, m, p);
+	for (int i = 0; i < POWER_TRIES && r == -EAGAIN; i++)
+		r = start_program(ctx, argv, 0, -1);
+	if (r == 0)
+		return;
+	__atomic_store_n(&ctx->power_mode, NULL, __ATOMIC_RELEASE);
+	failed(ctx, p, "shutdown-failed", r);
+}
+
+struct waiting {
+	struct guest_context *ctx;
+	struct power_plan plan;
+};
+
+static void *wait_thread(void *arg)
+{
+	CLEANUP_FREE struct waiting *w = arg;
+	uint64_t due = w->plan.due_ns, now;
+
+	while ((now = clock_now()) < due) {
+		struct timespec ts = { (time_t)((due - now) / NSEC_PER_SEC),
+				       (long)((due - now) % NSEC_PER_SEC) };
+
+		nanosleep(&ts, NULL);
+	}
+	/* Unless another took its place. */
+	if (__atomic_compare_exchange_n(&w->ctx->power_due, &due, 0, false,
+					__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		begin(w->ctx, &w->plan);
+	return NULL;
+}
+
+static int wait_for(struct guest_context *ctx, const struct power_plan *p)
+{
+	struct waiting *w = malloc(sizeof(*w));
+	pthread_t thread;
+
+	if (!w)
+		return -ENOMEM;
+	*w = (struct waiting){ ctx, *p };
+	__atomic_store_n(&ctx->power_due, p->due_ns, __ATOMIC_RELEASE);
+	if (pthread_create(&thread, NULL, wait_thread, w) != 0) {
+		free(w);
+		return -EAGAIN;
+	}
+	pthread_detach(thread);
+	return 0;
+}
+
+/* What an agent before this one was asked for and did not live to see. */
+void guest_power_resume(struct guest_context *ctx)
+{
+	const struct power_mode *m;
+	struct va_value *data;
+	struct power_plan p;
+	uint64_t now = clock_now();
+	int r = !ctx->power_file ? -ENOENT :
+				   power_plan_read(ctx->power_file, ctx->boot_id, &p);
+
+	m = r == 0 ? power_find(p.mode) : NULL;
+	if (!m) {
+		if (r != -ENOENT)
+			log_warning("%s: a shutdown that was asked for is lost: %s",
+				    ctx->power_file, strerror(r < 0 ? -r : EINVAL));
+		forget_plan(ctx);
+	} else if (p.begun) {
+		__atomic_store_n(&ctx->power_mode, m->mode, __ATOMIC_RELEASE);
+	} else if (now > p.due_ns + POWER_LATE_NS) {
+		log_warning("%s, asked for by uid %lld of the %s, is dropped: it is "
+			    "%llu s late", p.mode, (long long)p.uid, p.by,
+			    (unsigned long long)((now - p.due_ns) / NSEC_PER_SEC));
+		forget_plan(ctx);
+		r = 0;
+		data = power_about(&p, true, &r);
+		guest_set(data, "late_s",
+			  va_int((int64_t)((now - p.due_ns) / NSEC_PER_SEC)), &r);
+		post(ctx, "shutdown-dropped", data, r);
+	} else {
+		log_info("%s, asked for by uid %lld of the %s, is waited for again",
+			 p.mode, (long long)p.uid, p.by);
+		r = wait_for(ctx, &p);
+		if (r < 0)
+			failed(ctx, &p, "shutdown-failed", r);
+	}
+}
+
+/* --- when it is asked for ------------------------------------------------------- */
+
+int power_start(struct guest_context *ctx, struct power_plan *p, bool later,
+		int cancel_fd, const char **ret_program)
+{
+	const struct power_mode *m = power_find(p->mode);
+	const char *argv[5];
+	int r;
+
+	if (later || !m->program) {
+		keep_plan(ctx, p);
+		return wait_for(ctx, p);
+	}
+	fill_argv(m, p->message, argv);
+	*ret_program = argv[0];
+	log_info("%s was asked for: running %s", m->mode, argv[0]);
+	r = start_program(ctx, argv, POWER_DELAY_NS, cancel_fd);
+	if (r < 0)
+		return r;
+	__atomic_store_n(&ctx->power_due, 0, __ATOMIC_RELEASE);
+	set_begun(ctx, m, p);
+	return 0;
+}
