@@ -459,6 +459,18 @@ static int respond_job(struct http_request *rq, struct output *o, bool session)
 	return r;
 }
 
+/* A session tells it in a frame; a plain response has but its status. */
+static int check_started(struct output *o)
+{
+	struct job_info info;
+
+	job_info(o->job, &info);
+	if (info.status.state != SPAWN_FAILED)
+		return 0;
+	return va_fail(&o->form.call, -info.status.error, "%s: %s", info.label,
+		       strerror(-info.status.error));
+}
+
 int agent_exec_get(struct http_request *rq, void *context)
 {
 	CLEANUP_FREE struct exec_request *ex = calloc(1, sizeof(*ex));
@@ -486,7 +498,8 @@ int agent_exec_get(struct http_request *rq, void *context)
 	if (r < 0)
 		return form_fail(&o->form, rq, r);
 	o->ours = true;
-	return respond_job(rq, o, session);
+	r = session ? 0 : check_started(o);
+	return r < 0 ? form_fail(&o->form, rq, r) : respond_job(rq, o, session);
 }
 
 int agent_job_get(struct http_request *rq, void *context)
