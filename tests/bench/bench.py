@@ -29,6 +29,7 @@ from vatest.wait import connect_unix                                        # no
 import many                                                                 # noqa: E402
 import peers                                                                # noqa: E402
 import report                                                               # noqa: E402
+import servers                                                              # noqa: E402
 
 MIB = 1 << 20
 BENCH_PORTS = ("bench.raw", "bench.ga")
@@ -69,7 +70,7 @@ def log_text(size):
     return "".join(out).encode()[:size]
 
 
-class Bench:
+class Bench(servers.Rows):
     def __init__(self, options):
         self.o = options
         self.f = report.Figures()
@@ -415,7 +416,8 @@ class Bench:
             if self.wanted(name):
                 getattr(self, name)()
         rows = [n for n in ("ping", "getfile", "exec_true", "virtio_files", "serial_files",
-                            "loaded_ping", "streams", "small_calls", "costs") if self.wanted(n)]
+                            "loaded_ping", "streams", "small_calls", "programs",
+                            "calls_at_once", "busy_ping", "costs") if self.wanted(n)]
         if not rows:
             return
         self.boot()

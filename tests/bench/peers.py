@@ -162,9 +162,9 @@ class Ga:
         self.command("guest-file-close", handle=handle)
         return took
 
-    def exec_true(self):
+    def exec_true(self, program="/bin/true"):
         began = time.monotonic()
-        pid = self.command("guest-exec", path="/bin/true", **{"capture-output": True})["pid"]
+        pid = self.command("guest-exec", path=program, **{"capture-output": True})["pid"]
         while not self.command("guest-exec-status", pid=pid)["exited"]:
             pass
         return time.monotonic() - began
