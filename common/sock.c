@@ -140,6 +140,28 @@ int sock_unix_listen(const char *path, gid_t gid)
 	return sock_unix_listen_type(path, gid, SOCK_STREAM);
 }
 
+int sock_unix_listen_named(const char *path)
+{
+	CLEANUP_CLOSE int fd = -1;
+	struct sockaddr_un sun;
+	int r = unix_address(&sun, path);
+
+	if (r == 0)
+		r = check_stale(path, SOCK_STREAM);
+	if (r < 0)
+		return r;
+	fd = unix_socket(SOCK_STREAM);
+	if (fd < 0)
+		return fd;
+	if (unlink(path) < 0 && errno != ENOENT)
+		return -errno;
+	/* Linux makes the file with the mode of the descriptor's own inode. */
+	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 ||
+	    listen(fd, SOCK_BACKLOG) < 0)
+		return -errno;
+	return take_fd(fd);
+}
+
 static int connect_fd(int fd, const char *path)
 {
 	struct sockaddr_un sun;

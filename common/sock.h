@@ -36,6 +36,9 @@ int sock_peer_cred(int fd, struct peer_cred *ret);
  * renamed, so that it never exists with a wider mode.  Returns the fd.
  */
 int sock_unix_listen(const char *path, gid_t gid);
+/* The same, mode 0600, but bound to the path itself: for a socket that another
+ * program is given, which may ask for its address and remove it. */
+int sock_unix_listen_named(const char *path);
 /* type: SOCK_STREAM or SOCK_SEQPACKET. */
 int sock_unix_listen_type(const char *path, gid_t gid, int type);
 /*

@@ -20,6 +20,7 @@
 #include "virtagent/hostd_conf.h"
 #include "virtagent/http_client.h"
 
+struct discover;
 struct guest;
 struct hostd_server;
 
@@ -43,6 +44,7 @@ struct hostd {
 	struct hostd_options opt;
 	struct hostd_conf conf;
 	char *program; /* virtproxy's path */
+	struct discover *discover;
 	struct guest_spec *found; /* by hostd_discover.c, none of conf's */
 	size_t nfound;
 	struct guest *guests;

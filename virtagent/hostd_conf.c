@@ -24,6 +24,7 @@
 #include "common/clock.h"
 #include "common/commands.h"
 #include "common/conf.h"
+#include "common/daemon.h"
 #include "common/log.h"
 #include "virtagent/host/keys.h"
 #include "virtagent/hostd_conf.h"
@@ -270,32 +271,55 @@ static int set_uuid(const struct place *at, const char *value)
 	return set_once(at, &at->guest->uuid, value);
 }
 
-static int add_pattern(struct hostd_conf *c, char *pattern)
+static int add_pattern(struct patterns *p, char *pattern)
 {
-	char **grown = pattern ? realloc(c->patterns, (c->npatterns + 1) *
-							      sizeof(*grown)) :
-				 NULL;
+	char **grown = pattern ? realloc(p->list, (p->n + 1) * sizeof(*grown)) : NULL;
 
 	if (!grown) {
 		free(pattern);
 		return -ENOMEM;
 	}
-	c->patterns = grown;
-	c->patterns[c->npatterns++] = pattern;
+	p->list = grown;
+	p->list[p->n++] = pattern;
 	return 0;
+}
+
+static void patterns_done(struct patterns *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		free(p->list[i]);
+	free(p->list);
 }
 
 static int set_channels(const struct place *at, const char *value)
 {
 	const char *why;
 
-	if (pattern_check(value, &why) < 0)
+	if (pattern_check(value, true, &why) < 0)
 		return COMPLAIN(at, "channels = %s: %s", value, why);
-	return add_pattern(at->conf, strdup(value));
+	return add_pattern(&at->conf->channels, strdup(value));
+}
+
+/* Of these QEMU itself says which machine it is. */
+static int set_monitors(const struct place *at, const char *value)
+{
+	const char *why;
+
+	if (pattern_check(value, false, &why) < 0)
+		return COMPLAIN(at, "qmp = %s: %s", value, why);
+	return add_pattern(&at->conf->monitors, strdup(value));
+}
+
+static int set_serial(const struct place *at, const char *value)
+{
+	if (!*value)
+		return COMPLAIN(at, "serial: needs the name of a character device");
+	return set_copy(&at->conf->serial, value);
 }
 
 /* Where libvirt puts the sockets of channels that name no path: of old, and since
- * its version 9.7; for root and for a user's own machines. */
+ * its version 9.7; for root and for a user's own machines.  Serial lines must name one:
+ * "va-client libvirt-xml --isa-serial" chooses that. */
 static int set_libvirt(const struct place *at, const char *value)
 {
 	const char *conf = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
@@ -307,14 +331,18 @@ static int set_libvirt(const struct place *at, const char *value)
 		return 0;
 	if (strcmp(value, "yes") != 0)
 		return COMPLAIN(at, "libvirt = %s: neither yes nor no", value);
-	r = add_pattern(at->conf,
+	r = add_pattern(&at->conf->channels,
 			str_printf("%s%s/libvirt/qemu/channel/target/"
 				   "domain-{id}-{name}/" PORT_NAME,
 				   root ? "/var/lib" : conf ? conf : home ? home : "",
 				   root || conf ? "" : "/.config"));
 	if (r < 0)
 		return r;
-	return add_pattern(at->conf,
+	r = add_pattern(&at->conf->channels,
+			str_printf("%s/serial/{name}.sock", dir_runtime()));
+	if (r < 0)
+		return r;
+	return add_pattern(&at->conf->channels,
 			   str_printf("%s/libvirt/qemu/%schannel/{id}-{name}/" PORT_NAME,
 				      root || !run ? "/run" : run,
 				      root ? "" : "run/"));
@@ -337,6 +365,8 @@ static const struct conf_key keys[] = {
 	{ "events", "hook-timeout", set_hook_timeout },
 	{ "discover", "channels", set_channels },
 	{ "discover", "libvirt", set_libvirt },
+	{ "discover", "qmp", set_monitors },
+	{ "discover", "serial", set_serial },
 	{ "guest", "channel", set_channel },
 	{ "guest", "qmp", set_qmp },
 	{ "guest", "uuid", set_uuid },
@@ -578,6 +608,7 @@ void guest_spec_done(struct guest_spec *s)
 	free(s->qmp);
 	free(s->uuid);
 	free(s->file);
+	free(s->mark);
 	*s = (struct guest_spec){ 0 };
 }
 
@@ -586,9 +617,9 @@ void hostd_conf_done(struct hostd_conf *c)
 	for (size_t i = 0; i < c->nguests; i++)
 		guest_spec_done(&c->guests[i]);
 	free(c->guests);
-	for (size_t i = 0; i < c->npatterns; i++)
-		free(c->patterns[i]);
-	free(c->patterns);
+	patterns_done(&c->channels);
+	patterns_done(&c->monitors);
+	free(c->serial);
 	free(c->virtproxy);
 	free(c->name);
 	free(c->hooks);

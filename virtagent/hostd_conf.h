@@ -24,9 +24,15 @@ struct guest_spec {
 	char *channel; /* METHOD:ADDR:PORT, as virtproxy -c takes it */
 	char *qmp;     /* path of a QMP socket, or NULL */
 	char *uuid;    /* or NULL */
+	char *mark;    /* which QMP socket it was learnt from (hostd_monitor.c), or NULL */
 	char *file;    /* where the guest was configured ... */
 	unsigned line; /* ... for messages */
 	char id[STR_ID_MAX];
+};
+
+struct patterns {
+	char **list;
+	size_t n;
 };
 
 struct hostd_conf {
@@ -38,8 +44,8 @@ struct hostd_conf {
 	bool no_sandbox;    /* virtproxies run unconfined */
 	struct watch_limits watch; /* of virtproxies that hang or spin */
 	char *commands;	    /* directories of commands, ":" between them */
-	char **patterns;    /* of channels' sockets (hostd_discover.h) */
-	size_t npatterns;
+	struct patterns channels, monitors; /* of sockets (hostd_discover.h) */
+	char *serial; /* pattern of character devices, or NULL (qmp_machine.h) */
 	char *hooks;	    /* directory of event hooks, or NULL = default */
 	uint64_t event_age_ns;
 	uint64_t event_count;

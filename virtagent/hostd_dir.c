@@ -21,6 +21,7 @@
 #include "common/buf.h"
 #include "common/cleanup.h"
 #include "common/daemon.h"
+#include "common/file.h"
 #include "common/str.h"
 #include "virtagent/hostd_dir.h"
 #include "virtagent/value.h"
@@ -31,39 +32,6 @@
 char *guest_dir_path(const char *id)
 {
 	return str_printf("%s/guests/%s", dir_runtime(), id);
-}
-
-/* Replaces DIR/NAME by text, atomically. */
-static int write_file(const char *dir, const char *name, const void *data,
-		      size_t n)
-{
-	CLEANUP_FREE char *path = str_printf("%s/%s", dir, name);
-	CLEANUP_FREE char *tmp = str_printf("%s/.%s.new", dir, name);
-	CLEANUP_CLOSE int fd = -1;
-	const char *p = data;
-
-	if (!path || !tmp)
-		return -ENOMEM;
-	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-		  0640);
-	if (fd < 0)
-		return -errno;
-	while (n) {
-		ssize_t done = write(fd, p, n);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done < 0)
-			goto fail;
-		p += done;
-		n -= (size_t)done;
-	}
-	if (rename(tmp, path) == 0)
-		return 0;
-fail:
-	n = (size_t)errno;
-	unlink(tmp);
-	return -(int)n;
 }
 
 static int open_to_group(const char *dir, gid_t gid)
@@ -79,7 +47,7 @@ static int write_name(const char *dir, const char *name)
 {
 	CLEANUP_FREE char *line = str_printf("%s\n", name);
 
-	return line ? write_file(dir, "name", line, strlen(line)) : -ENOMEM;
+	return line ? file_replace(dir, "name", line, strlen(line), 0640) : -ENOMEM;
 }
 
 int guest_dir_make(const char *dir, const struct guest_spec *spec, gid_t gid,
@@ -156,8 +124,10 @@ int guest_record_read(const char *dir, struct guest_record *ret)
 	ret->name = text_member(v, "name");
 	ret->channel = text_member(v, "channel");
 	ret->qmp = text_member(v, "qmp");
+	ret->uuid = text_member(v, "uuid");
+	ret->mark = text_member(v, "mark");
 	ret->agent = text_member(v, "agent");
-	if (ret->name && ret->channel && ret->qmp && ret->agent)
+	if (ret->name && ret->channel && ret->qmp && ret->uuid && ret->mark && ret->agent)
 		return 0;
 	guest_record_done(ret);
 	return -ENOMEM;
@@ -181,14 +151,17 @@ int guest_record_write(const char *dir, const struct guest_spec *spec,
 		err = va_set(v, "uuid",
 			     va_string(spec->uuid ? spec->uuid : ""));
 	if (err == 0)
+		err = va_set(v, "mark",
+			     va_string(spec->mark ? spec->mark : ""));
+	if (err == 0)
 		err = va_set(v, "agent", va_string(agent));
 	if (err == 0)
 		err = va_to_json(v, true, &b);
 	if (err == 0)
 		err = buf_puts(&b, "\n");
 	return err < 0 ? err :
-			 write_file(dir, "guest.json", buf_data(&b),
-				    buf_len(&b));
+			 file_replace(dir, "guest.json", buf_data(&b),
+				      buf_len(&b), 0640);
 }
 
 void guest_record_done(struct guest_record *r)
@@ -196,6 +169,8 @@ void guest_record_done(struct guest_record *r)
 	free(r->name);
 	free(r->channel);
 	free(r->qmp);
+	free(r->uuid);
+	free(r->mark);
 	free(r->agent);
 	*r = (struct guest_record){ 0 };
 }

@@ -32,6 +32,7 @@ void guest_dir_remove(const char *dir);
 struct guest_record {
 	char *name;
 	char *channel, *qmp; /* that its virtproxy was started with */
+	char *uuid, *mark;   /* as in struct guest_spec, or "" */
 	char *agent;	     /* agent id that was announced as up, or "" */
 };
 

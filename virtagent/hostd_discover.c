@@ -1,9 +1,10 @@
 /*
- * hostd_discover.c - guests that are found by their channels' sockets
+ * hostd_discover.c - guests that are found by their sockets
  *
- * [discover] names patterns of paths (hostd_pattern.h).  {id} is a number of
- * libvirt's: of two sockets of one name the one with the higher number is the
- * running machine's.
+ * [discover] names patterns of paths (hostd_pattern.h), of channels and of QMP
+ * monitors, whose machines are asked (hostd_monitor.c); and there are guests that
+ * a port was plugged into (hostd_attached.h).  {id} is a number of libvirt's: of two
+ * sockets of one name the one with the higher number is the running machine's.
  *
  * On each change below the directories that matter (inotify) everything is
  * looked at anew, a moment later: directories are watched first and listed then,
@@ -11,7 +12,8 @@
  * there yet its nearest ancestor is watched.  Where the kernel gives no more
  * watches, and in any case now and then, one looks without being told.
  *
- * A guest that the configuration names wins over a found one of that name.
+ * A guest that the configuration names wins over a found one of that name; of found
+ * ones first come those that were attached, then channels, then monitors.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -30,9 +32,14 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/daemon.h"
 #include "common/log.h"
 #include "common/str.h"
+#include "virtagent/hostd_attached.h"
+#include "virtagent/hostd_finds.h"
+#include "virtagent/hostd_monitor.h"
 #include "virtagent/hostd_pattern.h"
+#include "virtproxy/virtproxy.h"
 
 #define SETTLE_NS (100 * NSEC_PER_MSEC) /* after a change, before looking */
 #define LOOK_NS (60 * NSEC_PER_SEC)	/* without one */
@@ -44,6 +51,9 @@ struct discover {
 	struct hostd *h;
 	struct loop_timer *timer;
 	struct loop_fd *src;
+	struct monitors *monitors;
+	char *attached; /* that directory */
+	char *serial;	/* where sockets of libvirt's serial lines are made */
 	int fd;
 	bool blind; /* a watch could not be had */
 };
@@ -126,102 +136,30 @@ static void watch_all(struct discover *d)
 		d->blind = true;
 		return;
 	}
-	for (size_t i = 0; i < c->npatterns; i++)
-		watch_pattern(d, c->patterns[i]);
+	for (size_t i = 0; i < c->channels.n; i++)
+		watch_pattern(d, c->channels.list[i]);
+	for (size_t i = 0; i < c->monitors.n; i++)
+		watch_pattern(d, c->monitors.list[i]);
+	watch_one(d, d->attached);
 }
 
 /* --- looking ----------------------------------------------------------------- */
 
-struct finds {
-	struct guest_spec *list;
-	uint64_t *ids;
-	size_t n;
-};
-
-static void finds_done(struct finds *f)
-{
-	for (size_t i = 0; i < f->n; i++)
-		guest_spec_done(&f->list[i]);
-	free(f->list);
-	free(f->ids);
-}
-
-static bool usable_name(const char *name, const char *path)
+/* Said once in a while: it is looked at again and again. */
+static void complain(const struct find *x, const char *why)
 {
 	static struct log_limit limit = LOG_LIMIT_INIT;
-	size_t n = strlen(name);
 	char shown[512];
 
-	if (n && n <= HOSTD_NAME_MAX && str_is_clean_text(name, n, ""))
-		return true;
-	log_ratelimited(&limit, LOG_LVL_WARNING, "%s: no guest: its name is not UTF-8 "
-			"without control characters, or too long",
-			log_escape(shown, sizeof(shown), path, strlen(path)));
-	return false;
+	log_ratelimited(&limit, LOG_LVL_WARNING, "%s: no guest: %s",
+			log_escape(shown, sizeof(shown), x->file, strlen(x->file)), why);
 }
 
-static bool is_configured(const struct hostd_conf *c, const char *id)
-{
-	for (size_t i = 0; i < c->nguests; i++)
-		if (strcmp(c->guests[i].id, id) == 0)
-			return true;
-	return false;
-}
+/* A socket that matches a pattern. */
+typedef void (*socket_fn)(struct discover *d, struct finds *f, const char *path,
+			  const char *name, uint64_t id, const struct stat *st);
 
-static int make_spec(struct guest_spec *s, const char *name, const char *path)
-{
-	*s = (struct guest_spec){ .line = 0 };
-	s->name = strdup(name);
-	s->channel = str_printf("unix-connect:%s:-", path);
-	s->file = strdup(path);
-	str_path_id(name, s->id);
-	if (s->name && s->channel && s->file)
-		return 0;
-	guest_spec_done(s);
-	return -ENOMEM;
-}
-
-static int add_find(struct discover *d, struct finds *f, const char *name,
-		    const char *path, uint64_t id)
-{
-	struct guest_spec spec, *list;
-	uint64_t *ids;
-
-	if (f->n >= HOSTD_GUESTS_MAX || !usable_name(name, path))
-		return 0;
-	if (make_spec(&spec, name, path) < 0)
-		return -ENOMEM;
-	if (is_configured(&d->h->conf, spec.id)) {
-		guest_spec_done(&spec);
-		return 0;
-	}
-	for (size_t i = 0; i < f->n; i++) {
-		if (strcmp(f->list[i].id, spec.id) != 0)
-			continue;
-		if (id > f->ids[i]) {
-			guest_spec_done(&f->list[i]);
-			f->list[i] = spec;
-			f->ids[i] = id;
-		} else {
-			guest_spec_done(&spec);
-		}
-		return 0;
-	}
-	list = realloc(f->list, (f->n + 1) * sizeof(*list));
-	if (list)
-		f->list = list;
-	ids = list ? realloc(f->ids, (f->n + 1) * sizeof(*ids)) : NULL;
-	if (!ids) {
-		guest_spec_done(&spec);
-		return -ENOMEM;
-	}
-	f->ids = ids;
-	f->list[f->n] = spec;
-	f->ids[f->n++] = id;
-	return 0;
-}
-
-static void find_by(struct discover *d, const char *pattern, struct finds *f)
+static void find_by(struct discover *d, const char *pattern, struct finds *f, socket_fn fn)
 {
 	CLEANUP_FREE char *paths = pattern_glob(pattern, strlen(pattern));
 	char name[HOSTD_NAME_MAX + 2];
@@ -234,8 +172,86 @@ static void find_by(struct discover *d, const char *pattern, struct finds *f)
 			if (stat(g.gl_pathv[i], &st) == 0 && S_ISSOCK(st.st_mode) &&
 			    pattern_match(pattern, g.gl_pathv[i], name,
 					   sizeof(name), &id) == 0)
-				add_find(d, f, name, g.gl_pathv[i], id);
+				fn(d, f, g.gl_pathv[i], name, id, &st);
 	globfree(&g);
+}
+
+static void on_channel(struct discover *d, struct finds *f, const char *path,
+		       const char *name, uint64_t id, const struct stat *st)
+{
+	CLEANUP_FREE char *channel = str_printf("unix-connect:%s:-", path);
+	const struct find x = { .name = name, .channel = channel, .file = path, .id = id };
+	const char *why;
+
+	if (channel && finds_add(f, &x, &why) == -EINVAL)
+		complain(&x, why);
+}
+
+/* A guest that was configured or attached with its monitor: that one is virtproxy's. */
+static bool is_taken(const struct hostd_conf *c, const struct finds *f, const char *path)
+{
+	for (size_t i = 0; i < c->nguests; i++)
+		if (c->guests[i].qmp && strcmp(c->guests[i].qmp, path) == 0)
+			return true;
+	for (size_t i = 0; i < f->n; i++)
+		if (f->list[i].qmp && strcmp(f->list[i].qmp, path) == 0)
+			return true;
+	return false;
+}
+
+static void on_monitor(struct discover *d, struct finds *f, const char *path,
+		       const char *name, uint64_t id, const struct stat *st)
+{
+	if (!is_taken(&d->h->conf, f, path))
+		monitors_saw(d->monitors, path, name, st);
+}
+
+/* The directory of a channel, which shows when a port is unplugged. */
+static void watch_channel(struct discover *d, const char *channel)
+{
+	struct vp_spec spec;
+	char why[128], *slash;
+
+	if (vp_parse_channel(channel, &spec, why, sizeof(why)) < 0 ||
+	    spec.method != VP_UNIX_CONNECT || !(slash = strrchr(spec.addr, '/')))
+		return;
+	*slash = '\0';
+	watch_one(d, spec.addr);
+}
+
+struct machines {
+	struct discover *d;
+	struct finds *f;
+};
+
+static void on_machine(void *arg, const struct monitor_machine *m)
+{
+	const struct machines *ms = arg;
+	const struct find x = {
+		.name = m->name, .channel = m->channel, .file = m->path,
+		.qmp = m->path, .uuid = m->uuid[0] ? m->uuid : NULL, .mark = m->mark,
+	};
+	const char *why;
+	int r = finds_add(ms->f, &x, &why);
+
+	if (r == 0)
+		watch_channel(ms->d, m->channel);
+	monitors_verdict(ms->d->monitors, m->path, r < 0 ? why : NULL);
+}
+
+static void find_all(struct discover *d, struct finds *f)
+{
+	const struct hostd_conf *c = &d->h->conf;
+	struct machines ms = { d, f };
+
+	attached_find(f);
+	for (size_t i = 0; i < c->channels.n; i++)
+		find_by(d, c->channels.list[i], f, on_channel);
+	monitors_look(d->monitors);
+	for (size_t i = 0; i < c->monitors.n; i++)
+		find_by(d, c->monitors.list[i], f, on_monitor);
+	monitors_looked(d->monitors);
+	monitors_each(d->monitors, on_machine, &ms);
 }
 
 static bool has(const struct guest_spec *list, size_t n, const struct guest_spec *s)
@@ -259,14 +275,13 @@ static void tell(struct hostd *h, const struct guest_spec *s, const char *event)
 /* True when h->found is not what it was. */
 static bool look(struct discover *d)
 {
-	const struct hostd_conf *c = &d->h->conf;
 	struct hostd *h = d->h;
-	struct finds now = { .n = 0 }, old = { h->found, NULL, h->nfound };
+	struct finds now = { .conf = &h->conf };
+	struct finds old = { .list = h->found, .n = h->nfound };
 	bool changed = false;
 
 	watch_all(d);
-	for (size_t i = 0; i < c->npatterns; i++)
-		find_by(d, c->patterns[i], &now);
+	find_all(d, &now);
 	for (size_t i = 0; i < old.n; i++)
 		if (!has(now.list, now.n, &old.list[i])) {
 			tell(h, &old.list[i], "guest-vanished");
@@ -294,22 +309,48 @@ static void on_timer(void *arg)
 		hostd_sync_guests(d->h);
 }
 
+/* A machine was asked, or another one answers: what that comes to. */
+static void on_known(void *arg)
+{
+	struct discover *d = arg;
+
+	loop_timer_in(d->timer, 0);
+}
+
 void discover_reload(struct discover *d)
 {
+	if (monitors_set_serial(d->monitors, d->h->conf.serial) < 0)
+		log_warning("[discover] serial: %s", strerror(ENOMEM));
 	look(d);
+}
+
+struct va_value *discover_monitors(const struct discover *d)
+{
+	return monitors_facts(d->monitors);
 }
 
 struct discover *discover_new(struct hostd *h)
 {
 	struct discover *d = calloc(1, sizeof(*d));
+	int r = -ENOMEM;
 
 	if (!d)
 		return NULL;
 	d->h = h;
 	d->fd = -1;
 	d->timer = loop_timer_new(h->loop, on_timer, d);
-	if (!d->timer) {
-		free(d);
+	d->monitors = monitors_new(h->loop, on_known, d);
+	d->attached = attached_dir();
+	d->serial = str_printf("%s/serial", dir_runtime());
+	if (d->timer && d->monitors && d->attached && d->serial)
+		r = dir_make_private(d->attached);
+	if (r == 0)
+		r = dir_make_private(d->serial);
+	if (r == 0)
+		r = monitors_set_serial(d->monitors, h->conf.serial);
+	if (r < 0) {
+		discover_free(d);
+		errno = -r;
 		return NULL;
 	}
 	look(d);
@@ -322,10 +363,13 @@ void discover_free(struct discover *d)
 
 	if (!d)
 		return;
-	all = (struct finds){ d->h->found, NULL, d->h->nfound };
+	all = (struct finds){ .list = d->h->found, .n = d->h->nfound };
 	finds_done(&all);
 	d->h->found = NULL;
 	d->h->nfound = 0;
+	monitors_free(d->monitors);
+	free(d->attached);
+	free(d->serial);
 	loop_fd_free(d->src);
 	if (d->fd >= 0)
 		close(d->fd);

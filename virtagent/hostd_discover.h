@@ -1,5 +1,5 @@
 /*
- * hostd_discover.h - guests that are found by their channels' sockets
+ * hostd_discover.h - guests that are found by their sockets
  *
  * SPDX-License-Identifier: MIT
  */
@@ -15,6 +15,8 @@ struct discover;
 struct discover *discover_new(struct hostd *h);
 /* h->conf is another one. */
 void discover_reload(struct discover *d);
+/* What is known of QMP sockets: an array of structs; NULL on ENOMEM. */
+struct va_value *discover_monitors(const struct discover *d);
 void discover_free(struct discover *d);
 
 #endif

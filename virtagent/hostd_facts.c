@@ -140,6 +140,8 @@ static int add_details(const struct guest *g, struct va_value *v)
 	if (err == 0)
 		err = va_set(v, "directory", va_string(g->dir));
 	if (err == 0)
+		err = va_set(v, "qmp", va_string(g->spec.qmp ? g->spec.qmp : ""));
+	if (err == 0)
 		err = va_set(v, "configured", configured(g));
 	if (err == 0)
 		err = va_set(v, "counts", counted(g));

@@ -456,6 +456,7 @@ static int copy_spec(struct guest_spec *to, const struct guest_spec *from)
 	to->file = strdup(from->file);
 	to->qmp = from->qmp ? strdup(from->qmp) : NULL;
 	to->uuid = from->uuid ? strdup(from->uuid) : NULL;
+	to->mark = from->mark ? strdup(from->mark) : NULL;
 	return to->name && to->channel && to->file ? 0 : -ENOMEM;
 }
 

@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "common/clock.h"
+#include "virtagent/hostd_discover.h"
 #include "virtagent/hostd_guest.h"
 #include "virtagent/hostd_keys.h"
 #include "virtagent/hostd_ops.h"
@@ -163,6 +164,30 @@ static int ops_guests(void *arg, const char *only, bool details,
 	return 0;
 }
 
+struct monitors_job {
+	const struct hostd *h;
+	struct va_value *list;
+};
+
+static void run_monitors(void *arg)
+{
+	struct monitors_job *j = arg;
+
+	j->list = discover_monitors(j->h->discover);
+}
+
+static int ops_monitors(void *arg, struct va_value **ret)
+{
+	struct monitors_job j = { .h = arg };
+	int err = loop_call(j.h->loop, run_monitors, &j, clock_now() + LOOP_NS);
+
+	if (err == 0 && !j.list)
+		err = -ENOMEM;
+	if (err == 0)
+		*ret = j.list;
+	return err;
+}
+
 struct known_job {
 	struct hostd *h;
 	const char *guest;
@@ -236,5 +261,6 @@ const struct host_ops hostd_ops = {
 	.agent_seen = ops_agent_seen,
 	.guests = ops_guests,
 	.known = ops_known,
+	.monitors = ops_monitors,
 	.refresh_keys = ops_refresh_keys,
 };

@@ -9,19 +9,18 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-int pattern_check(const char *pattern, const char **why)
+int pattern_check(const char *pattern, bool named, const char **why)
 {
 	const char *name = strstr(pattern, "{name}");
 
 	*why = "not an absolute path";
 	if (pattern[0] != '/')
 		return -EINVAL;
-	*why = "{name} must stand in it, once";
-	if (!name || strstr(name + 1, "{name}"))
+	*why = named ? "{name} must stand in it, once" : "{name} may stand in it once";
+	if (name ? strstr(name + 1, "{name}") != NULL : named)
 		return -EINVAL;
 	*why = "{id} may stand in it once";
 	name = strstr(pattern, "{id}");
@@ -67,9 +66,10 @@ int pattern_match(const char *pattern, const char *path, char *name, size_t size
 	char digits[24];
 
 	*id = 0;
-	if (!match_here(pattern, path, &m) || !m.name || m.name_len >= size)
+	if (!match_here(pattern, path, &m) || m.name_len >= size)
 		return -ENOENT;
-	memcpy(name, m.name, m.name_len);
+	if (m.name)
+		memcpy(name, m.name, m.name_len);
 	name[m.name_len] = '\0';
 	if (m.id && m.id_len < sizeof(digits)) {
 		memcpy(digits, m.id, m.id_len);

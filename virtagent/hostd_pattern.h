@@ -9,15 +9,16 @@
 #ifndef VA_HOSTD_PATTERN_H
 #define VA_HOSTD_PATTERN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Is it an absolute path with {name} in it, once?  0, or -EINVAL with the reason
- * (a static text). */
-int pattern_check(const char *pattern, const char **why);
+/* Is it an absolute path with {name} in it, once (or, unless named, not at all)?
+ * 0, or -EINVAL with the reason (a static text). */
+int pattern_check(const char *pattern, bool named, const char **why);
 /*
- * The name of the guest whose socket path this is: what stands for {name}, into
- * name; *id is what stands for {id} (digits), or 0.  -ENOENT: it does not match.
+ * The name of the guest whose socket path this is: what stands for {name} ("" where
+ * the pattern has none), into name; *id is what stands for {id} (digits), or 0.  -ENOENT: it does not match.
  */
 int pattern_match(const char *pattern, const char *path, char *name, size_t size,
 		   uint64_t *id);

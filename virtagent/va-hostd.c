@@ -54,7 +54,6 @@ struct daemon_state {
 	struct main_options *mo;
 	struct server_port *port;
 	struct hooks *hooks;
-	struct discover *discover;
 	struct loop_timer *trim;
 	struct loop_signal *sigterm, *sigint, *sighup;
 	int lock_fd, pid_fd;
@@ -274,7 +273,7 @@ static void on_hup(int signo, void *arg)
 	hostd_server_set_policies(d->h.server, take_ptr(d->h.conf.policies));
 	events_set_limits(d->h.events, d->h.conf.event_age_ns,
 			  d->h.conf.event_count, d->h.conf.guest_events);
-	discover_reload(d->discover);
+	discover_reload(d->h.discover);
 	hostd_sync_guests(&d->h);
 	for (struct guest *g = d->h.guests; g; g = g->next)
 		guest_keys_recompute(g->keys);
@@ -457,8 +456,8 @@ static int set_up(struct daemon_state *d)
 	if (err == 0)
 		err = make_server(d);
 	if (err == 0) {
-		d->discover = discover_new(&d->h);
-		err = d->discover ? 0 : fail("discovery", -errno);
+		d->h.discover = discover_new(&d->h);
+		err = d->h.discover ? 0 : fail("discovery", -errno);
 	}
 	return err;
 }
@@ -473,7 +472,7 @@ static void tear_down(struct daemon_state *d)
 		h->guests = g->next;
 		guest_free(g);
 	}
-	discover_free(d->discover);
+	discover_free(h->discover);
 	server_port_free(d->port);
 	hostd_server_free(h->server);
 	if (h->multi)

@@ -31,6 +31,7 @@
 #define CTL_OUT_MAX 262144u
 #define QUIESCE_DEFAULT 60u /* seconds: a snapshot, the end of a migration */
 #define QUIESCE_MAX 3600u   /* seconds */
+#define RELEASE_MAX 600u    /* seconds */
 #define CTL_CLIENTS_MAX 64u /* each va-client asks once before its call */
 
 struct ctl_client {
@@ -124,6 +125,19 @@ static int cmd_resume(struct vp_endpoint *ep, struct buf *answer)
 	return buf_puts(answer, "ok\n");
 }
 
+/* For a program that needs the monitor for a moment: it has one client at a time. */
+static int cmd_release(struct vp_endpoint *ep, const char *arg, struct buf *answer)
+{
+	uint64_t seconds = 0;
+
+	if (str_to_u64(arg, RELEASE_MAX, &seconds))
+		return buf_printf(answer, "error not 0 to %u seconds\n", RELEASE_MAX);
+	if (!ep->qmp)
+		return buf_puts(answer, "error there is no QMP socket\n");
+	qmp_release(ep->qmp, seconds * NSEC_PER_SEC);
+	return buf_puts(answer, "ok\n");
+}
+
 static int cmd_reconnect(struct vp_endpoint *ep, struct buf *answer)
 {
 	if (ep->spec.method == VP_FD)
@@ -162,6 +176,8 @@ int vp_endpoint_command(struct vp_endpoint *ep, const char *line, struct buf *an
 	ep->counts.ctl_commands++;
 	if (strcmp(line, "quiesce") == 0 || str_starts(line, "quiesce "))
 		r = cmd_quiesce(ep, line[7] ? line + 8 : "", answer);
+	if (str_starts(line, "release-qmp "))
+		r = cmd_release(ep, line + strlen("release-qmp "), answer);
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (strcmp(line, commands[i].line) == 0)
 			r = commands[i].fn(ep, answer);

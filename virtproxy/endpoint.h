@@ -171,6 +171,8 @@ int status_json(const struct vp_endpoint *ep, struct buf *answer);
 /* qmp.c */
 struct vp_qmp *qmp_new(struct vp_endpoint *ep, const char *path);
 void qmp_free(struct vp_qmp *q);
+/* Leaves the monitor to others for ns. */
+void qmp_release(struct vp_qmp *q, uint64_t ns);
 /* Takes what the monitor has said by now, before bytes that the channel gave by now
  * are believed.  Does nothing without a monitor (NULL). */
 void qmp_poll(struct vp_qmp *q);

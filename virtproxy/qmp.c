@@ -126,7 +126,7 @@ static void take_line(struct vp_qmp *q, const char *line)
 	}
 }
 
-static void disconnect(struct vp_qmp *q)
+static void disconnect(struct vp_qmp *q, uint64_t retry_ns)
 {
 	loop_fd_free(q->src);
 	q->src = NULL;
@@ -136,7 +136,15 @@ static void disconnect(struct vp_qmp *q)
 	buf_reset(&q->in);
 	q->ep->vm_paused = false;
 	endpoint_hold(q->ep, false);
-	loop_timer_in(q->retry, QMP_RETRY);
+	loop_timer_in(q->retry, retry_ns);
+}
+
+void qmp_release(struct vp_qmp *q, uint64_t ns)
+{
+	if (ns)
+		log_info("%s: leaves the QMP socket alone for %llu s", q->ep->label,
+			 (unsigned long long)(ns / NSEC_PER_SEC));
+	disconnect(q, ns);
 }
 
 /* One read and what it completes; false when there is no more. */
@@ -157,7 +165,7 @@ static bool take_some(struct vp_qmp *q)
 			take_line(q, line);
 	}
 	if (n <= 0 && n != -EAGAIN)
-		disconnect(q);
+		disconnect(q, QMP_RETRY);
 	return n > 0;
 }
 

@@ -114,6 +114,8 @@ void vp_endpoint_reset_accepted(struct vp_endpoint *ep, const char *service,
  *   quiesce [SECONDS]   holds everything back, both sides, for so long at most
  *                  (60): "idle" when nothing is under way any more, else "busy"
  *   resume         goes on
+ *   release-qmp SECONDS   leaves the QMP socket to others for so long (0: takes
+ *                  it again now)
  *   reconnect      close and reopen the transport
  *   adopt          marks this connection as the supervisor's: events follow as
  *                  lines "event session up|down WHY", "event channel

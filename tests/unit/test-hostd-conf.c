@@ -275,10 +275,12 @@ TEST(libvirts_channels_are_two_patterns)
 	put("hostd.conf", "[discover]\nlibvirt = yes\nchannels = /x/{name}\n");
 	put_guests();
 	CHECK_INT(load(&c, NULL, 0, err), 0);
-	CHECK_INT(c.npatterns, 3);
-	CHECK(strstr(c.patterns[0], "/domain-{id}-{name}/org.virtagent.0"));
-	CHECK(strstr(c.patterns[1], "/{id}-{name}/org.virtagent.0"));
-	CHECK_STR(c.patterns[2], "/x/{name}");
+	CHECK_INT(c.channels.n, 4);
+	CHECK(strstr(c.channels.list[0], "/domain-{id}-{name}/org.virtagent.0"));
+	CHECK(strstr(c.channels.list[1], "/serial/{name}.sock"));
+	CHECK(strstr(c.channels.list[2], "/{id}-{name}/org.virtagent.0"));
+	CHECK_STR(c.channels.list[3], "/x/{name}");
+	CHECK_INT(c.monitors.n, 0);
 	hostd_conf_done(&c);
 }
 

@@ -52,6 +52,16 @@ static int host_guest(struct va_call *call, struct va_value **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
+static int host_monitors(struct va_call *call, struct va_value **ret)
+{
+	const struct host_context *h = host_context(call);
+	int err = h->ops->monitors(h->arg, ret);
+
+	if (err == -ETIMEDOUT)
+		return va_fail(call, ETIMEDOUT, "host.monitors: the daemon is busy");
+	return err;
+}
+
 static const struct va_method methods[] = {
 	{
 		.name = "host.guests",
@@ -85,8 +95,25 @@ static const struct va_method methods[] = {
 		       "configured (file and line), counts (what va-hostd counted "
 		       "since it began: sessions, agents_up, silences, losses, "
 		       "ends of its virtproxy, calls and forwards of the guest), "
-		       "status (all counters of its virtproxy).  A guest may leave the name out, and can ask "
+		       "status (all counters of its virtproxy), qmp (path of the "
+		       "monitor that its virtproxy has, or \"\").  A guest may leave "
+		       "the name out, and can ask "
 		       "for itself only.",
+		.flags = VA_M_IDEMPOTENT,
+	},
+	{
+		.name = "host.monitors",
+		.signature = "A:",
+		.args = "",
+		.cls = VA_CLASS_ADMIN,
+		.fn = host_monitors,
+		.help = "the QMP sockets that were found, and whose they are",
+		.doc = "Returns an array of structs: path, state (served: its "
+		       "machine is a guest; no-channel: it has no port for an "
+		       "agent; refused: it cannot be a guest; asking; no-answer), "
+		       "why, name, uuid and channel of the machine (\"\" while "
+		       "unknown).  The sockets are those of qmp in [discover], "
+		       "without those of guests that were configured or attached.",
 		.flags = VA_M_IDEMPOTENT,
 	},
 };

@@ -28,6 +28,8 @@ struct host_ops {
 		      struct va_value **ret);
 	/* 0, or -ENOENT: no such guest, -ETIMEDOUT. */
 	int (*known)(void *arg, const char *guest);
+	/* An array of facts of the QMP sockets that were found; -ETIMEDOUT. */
+	int (*monitors)(void *arg, struct va_value **ret);
 	/* A guest's agent of that id is at work; does not wait. */
 	void (*agent_seen)(void *arg, const char *guest, const char *agent);
 	/* Sends a guest its keys again; does not wait. */
