@@ -20,13 +20,13 @@
 #include "virtagent/http_client.h"
 
 const struct verb *const client_verbs[] = {
-	&verb_attach, &verb_call, &verb_cat, &verb_commands, &verb_cp, &verb_df,
+	&verb_attach, &verb_call, &verb_cat, &verb_commands, &verb_cp, &verb_detach, &verb_df,
 	&verb_dmesg,
 	&verb_event_send, &verb_events, &verb_exec, &verb_forward, &verb_get, &verb_guest,
 	&verb_guests, &verb_halt, &verb_help, &verb_info, &verb_ip, &verb_jobs,
 	&verb_kill, &verb_kv_exists, &verb_kv_export, &verb_kv_get,
 	&verb_kv_groups, &verb_kv_import, &verb_kv_list, &verb_kv_set, &verb_kv_unset,
-	&verb_kv_wait, &verb_kv_watch, &verb_ls, &verb_methods, &verb_mkdir, &verb_monitor,
+	&verb_kv_wait, &verb_kv_watch, &verb_libvirt_xml, &verb_ls, &verb_methods, &verb_mkdir, &verb_monitor,
 	&verb_ping, &verb_ps, &verb_put, &verb_quiesce, &verb_reboot, &verb_resume, &verb_rm, &verb_run, &verb_shell,
 	&verb_shutdown, &verb_stat, &verb_suspend, &verb_wait,
 };

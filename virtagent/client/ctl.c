@@ -23,7 +23,7 @@
 
 #define CTL_ANSWER_MAX (256u << 10)
 
-static int wait_readable(int fd, uint64_t deadline_ns)
+int wait_readable(int fd, uint64_t deadline_ns)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	uint64_t now = clock_now();

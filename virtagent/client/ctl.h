@@ -13,6 +13,9 @@
 #include "common/buf.h"
 #include "virtagent/value.h"
 
+/* Waits until fd is readable, or a signal came: 0; -ETIMEDOUT. */
+int wait_readable(int fd, uint64_t deadline_ns);
+
 /*
  * Sends one command line and collects the answer, up to the empty line that
  * ends it (not included).  0, or a negative errno: -ENOENT and -ECONNREFUSED

@@ -53,4 +53,7 @@ int exec_join(struct client *cl, struct rpc *r, const char *verb, const char *ta
  * -G or VA_GUEST all operands are the program's. */
 bool exec_first_is_guest(const struct client *cl, int argc, char **argv);
 
+/* attach [GUEST] JOB (verb_jobs.c): an exit code.  watch: nothing goes to the job. */
+int exec_attach_job(struct client *cl, int argc, char **argv, bool watch);
+
 #endif

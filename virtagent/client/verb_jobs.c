@@ -1,5 +1,5 @@
 /*
- * verb_jobs.c - jobs, attach, kill: programs that run in the guest
+ * verb_jobs.c - jobs, attach JOB, kill: programs that run in the guest
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,17 +26,6 @@ struct kill_opts {
 
 DEFINE_TEXT(set_signal, kill_opts, signal);
 DEFINE_FLAG(set_forget, kill_opts, forget);
-
-struct attach_opts {
-	bool no_stdin;
-};
-
-DEFINE_FLAG(set_no_stdin, attach_opts, no_stdin);
-
-static const struct option_row attach_rows[] = {
-	{ 'n', "no-stdin", NULL, "only watch: no input and no Ctrl-C goes to it", set_no_stdin },
-	CLIENT_ROWS,
-};
 
 static const struct option_row kill_rows[] = {
 	{ 's', "signal", "SIGNAL", "name or number (default TERM)", set_signal },
@@ -80,11 +69,10 @@ static int run_jobs(struct client *cl, int argc, char **argv)
 	return !t || table_print(t, stdout, true) ? VAC_ERROR : VAC_OK;
 }
 
-static int run_attach(struct client *cl, int argc, char **argv)
+int exec_attach_job(struct client *cl, int argc, char **argv, bool watch)
 {
 	CLEANUP_RPC struct rpc *r = NULL;
 	CLEANUP_VALUE struct va_value *params = va_array(), *info = NULL;
-	const struct attach_opts *o = cl->opts;
 	const char *number = argv[argc - 1];
 	char target[64];
 	uint64_t job;
@@ -103,8 +91,8 @@ static int run_attach(struct client *cl, int argc, char **argv)
 	va_get_bool(va_member(info, "tty"), &tty);
 	snprintf(target, sizeof(target), "/jobs/%llu", (unsigned long long)job);
 	return exec_join(cl, r, "attach", target,
-			 tty && !o->no_stdin && isatty(STDIN_FILENO),
-			 o->no_stdin ? EXEC_WATCH : EXEC_STDIN_OURS);
+			 tty && !watch && isatty(STDIN_FILENO),
+			 watch ? EXEC_WATCH : EXEC_STDIN_OURS);
 }
 
 static int kill_one(struct rpc *r, const struct kill_opts *o, uint64_t job)
@@ -170,19 +158,4 @@ const struct verb verb_kill = {
 	.min_args = 1,
 	.max_args = -1,
 	.run = run_kill,
-};
-
-const struct verb verb_attach = {
-	.name = "attach",
-	.usage = "[GUEST] JOB",
-	.help = "join this terminal to a running job",
-	.about = "Shows the job's kept output and goes on from there, and exits with its status.\n"
-		 "Ctrl-C goes to the job, as from its own terminal.  Leaving ends the job only if\n"
-		 "exec without --detach started it and is still joined to it.",
-	.rows = attach_rows,
-	.nrows = NROWS(attach_rows),
-	.opts_size = sizeof(struct attach_opts),
-	.min_args = 1,
-	.max_args = 2,
-	.run = run_attach,
 };
