@@ -113,24 +113,29 @@ class FakeGuest:
 class Hostd:
     """A va-hostd with directories of its own.
 
-    conf is the text of hostd.conf; guests are NAME=CHANNEL words.
+    conf is the text of hostd.conf; guests are NAME=CHANNEL words.  home and programs:
+    its own directory and that of the programs; before is called when all files are there.
     """
 
-    def __init__(self, guests=(), conf="", args=(), start=True, wrap=()):
+    def __init__(self, guests=(), conf="", args=(), start=True, wrap=(), home=None,
+                 programs=None, more_env=None, before=None):
         need(program("va-hostd"), program("virtproxy"))
-        self.dir = _fresh("h")
+        self.dir = home or _fresh("h")
+        self.program = os.path.join(programs, "va-hostd") if programs else program("va-hostd")
         self.conf_dir = os.path.join(self.dir, "conf")
         self.runtime = os.path.join(self.dir, "run")
-        os.mkdir(self.conf_dir, 0o700)
+        os.makedirs(self.conf_dir, 0o700)
         self.write_conf(conf)
         self.args = list(args)
         self.wrap = list(wrap)      # words that start the daemon's command line
         for g in guests:
             self.args += ["--guest", g]
         self.env = {"VA_RUNTIME_DIR": self.runtime, "VA_CONF_DIR": self.conf_dir,
-                    "VA_STATE_DIR": os.path.join(self.dir, "state")}
+                    "VA_STATE_DIR": os.path.join(self.dir, "state"), **(more_env or {})}
         self.sock = os.path.join(self.runtime, "hostd.sock")
         self.process = None
+        if before:
+            before()
         if start:
             self.start()
 
@@ -143,7 +148,7 @@ class Hostd:
         return path
 
     def start(self):
-        self.process = Process([*self.wrap, program("va-hostd"), *self.args], name="va-hostd", env=self.env)
+        self.process = Process([*self.wrap, self.program, *self.args], name="va-hostd", env=self.env)
         self.process.wait_log(r"serving \d+ guests")
         return self
 
@@ -204,7 +209,7 @@ class Hostd:
 
     def stop_all(self):
         """va-hostd --stop."""
-        return run([program("va-hostd"), "--stop"], env=self.env)
+        return run([*self.wrap, self.program, "--stop"], env=self.env)
 
     def close(self):
         r = self.stop_all()
