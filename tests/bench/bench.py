@@ -90,7 +90,8 @@ class Bench(servers.Rows):
             args += ["-chardev", "socket,id=%s,path=%s,server=on,wait=off" % (name, path),
                      "-device", device % name]
             self.serial_paths.append(path)
-        g = Guest(name="bench", memory=1536, links=True, ports=BENCH_PORTS, boot=BOOT, args=args,
+        g = Guest(name="bench", memory=1536, links=True, ports=BENCH_PORTS, apart=True, boot=BOOT,
+                  args=args,
                   programs={"/usr/sbin/qemu-ga": peers.qemu_ga()},
                   files={"/usr/sbin/raw": (open(image.tool(
                       os.path.join(peers.HERE, "raw.c")), "rb").read(), 0o755),

@@ -93,6 +93,8 @@ class Guest:
                adds shared libraries too
     boot       shell text run before agents start
     ports      names of further virtio ports; their sockets are in self.ports
+    apart      each virtio port on a virtio-serial device of its own, the harness's
+               too (for figures: ports of one device share an interrupt)
     monitors   so many QMP sockets more, for others; their paths are in self.monitors
     savevm     adds a qcow2 disk so that savevm works
     links      make /dev/virtio-ports as udev would
@@ -105,7 +107,7 @@ class Guest:
 
     def __init__(self, name=None, machine="pc", channels=("virtio", "serial"), agents=None,
                  agent=None, wrap="", files=None, programs=None, boot="", ports=(),
-                 savevm=False, links=False, modules=(), cmdline="", reboot=False, args=(),
+                 apart=False, savevm=False, links=False, modules=(), cmdline="", reboot=False, args=(),
                  memory=None, smp=1, env=None, agent_env=None, incoming=False, monitors=0,
                  init=None, start=True):
         global _serial
@@ -240,10 +242,14 @@ class Guest:
             c += ["-device", "virtio-serial-pci,id=vs",
                   "-device", "virtserialport,bus=vs.0,nr=30,chardev=control,name=" + CONTROL_NAME]
             named = ([(PORT_NAME, self.virtio)] if self.virtio else []) + list(self.ports.items())
+            bus = "vs"
             for i, (name, path) in enumerate(named):
                 c += self._chardev("port%d" % i, path)
-                c += ["-device", "virtserialport,bus=vs.0,nr=%d,chardev=port%d,name=%s,id=vp%d"
-                      % (i + 1, i, name, i)]
+                if o["apart"]:
+                    bus = "vs%d" % i
+                    c += ["-device", "virtio-serial-pci,id=" + bus]
+                c += ["-device", "virtserialport,bus=%s.0,nr=%d,chardev=port%d,name=%s,id=vp%d"
+                      % (bus, i + 1, i, name, i)]
         if o["savevm"]:
             disk = self.path("state.qcow2")
             subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"], check=True)
