@@ -28,9 +28,21 @@ static size_t least_slot(const struct vp_link *l)
 	return VP_SLOT_EXTRA + vp_min_u32(l->agreed.payload, PAYLOAD_WORTH);
 }
 
+/* Do calls go beside bulk?  On a serial line they always may: it is steered. */
+static bool beside_calls(const struct vp_link *l)
+{
+	return l->channel == VP_CHANNEL_VIRTIO && l->now < l->calls_until;
+}
+
 static bool bulk_ok(const struct vp_link *l)
 {
-	return l->in_flight < l->bulk_window;
+	return l->in_flight < l->bulk_window &&
+	       (l->in_flight < VP_CALL_BULK || !beside_calls(l));
+}
+
+void vp_link_call_seen(struct vp_link *l)
+{
+	l->calls_until = l->now + VP_CALL_NS;
 }
 
 static uint32_t bulk_start(const struct vp_link *l)
@@ -57,6 +69,7 @@ int vp_link_tx_start(struct vp_link *l)
 	l->released = l->una = l->ptr = l->sent = l->nxt = l->start_seq;
 	l->chain_out = l->keys.epoch;
 	l->in_flight = l->since_push = 0;
+	l->calls_until = 0;
 	l->bulk_window = vp_min_u32(bulk_start(l), l->agreed.window);
 	return 0;
 }
@@ -163,6 +176,8 @@ static bool push_now(struct vp_link *l, size_t size)
 
 	if (every > l->bulk_window / 4)
 		every = l->bulk_window / 4;
+	if (every > VP_CALL_PUSH && beside_calls(l))
+		every = VP_CALL_PUSH;
 	l->since_push += size;
 	if (l->since_push < every && l->in_flight + next <= l->agreed.window)
 		return false;

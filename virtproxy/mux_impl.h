@@ -20,6 +20,10 @@
 #define VP_HASH_SIZE 512u /* power of 2; twice the streams */
 /* Frames of streams with new bytes in a row before a bulk frame gets its turn. */
 #define VP_FRESH_RUN 8u
+/* A stream that sent no more than these bytes in this time, and in as long before
+ * it, carries calls, another one bulk. */
+#define VP_PACE_BYTES 65536u
+#define VP_PACE_SPAN (250 * NSEC_PER_MSEC)
 /* Local bytes compressed at a time: larger ones shrink better, but nothing else
  * gets the line while they go out (a fifth of that, typically). */
 #define VP_DEFLATE_CHUNK 4096u
@@ -59,6 +63,8 @@ struct vp_stream {
 	uint64_t tx_bytes;
 	bool deflate_off;     /* tried, not worth it */
 	bool filled_full;     /* the last fill took all it could */
+	uint64_t pace_at;     /* its bytes are counted since then */
+	uint32_t pace, pace_before; /* bytes since, and in the span before */
 	struct vp_deflate *deflate;
 	struct buf tx;	      /* compressed, to be sent */
 
@@ -95,6 +101,7 @@ struct vp_mux {
 	bool overrun;	    /* the peer caused more resets than it may */
 	unsigned streams;
 	unsigned fresh_run;
+	uint64_t bulk_until; /* a stream with bulk sent within VP_PACE_SPAN */
 	uint32_t next_id;   /* of a stream this side opens */
 	uint32_t peer_high; /* highest number the peer has opened */
 	uint32_t pool;	    /* credit left for growth */

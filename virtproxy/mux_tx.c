@@ -6,7 +6,9 @@
  * have something, or send less than a frame at a time: calls and their answers.  A
  * stream that fills a whole frame goes to "bulk".  Each line is served round
  * robin; after some fresh frames in a row one bulk frame goes, so that neither
- * starves.  On serial lines the link admits bulk only while little is under way.
+ * starves.  The link admits bulk only while little is under way: always on serial
+ * lines, on virtio-serial while calls go beside it.  Many files at once send short
+ * frames too, so a call is told by the stream's bytes over time, not by its frames.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -210,6 +212,25 @@ static ssize_t stream_bytes(struct vp_stream *s, struct vp_pull *p, size_t max)
 	return n;
 }
 
+/* n bytes go out: is this a call's answer, and bulk of other streams beside it? */
+static void note_pace(struct vp_stream *s, size_t n)
+{
+	struct vp_mux *m = s->mux;
+	uint64_t now = m->link.now, age = now - s->pace_at;
+
+	if (age >= VP_PACE_SPAN) {
+		s->pace_before = age < 2 * VP_PACE_SPAN ? s->pace : 0;
+		s->pace = 0;
+		s->pace_at = now;
+	}
+	s->pace = (uint32_t)n < UINT32_MAX - s->pace ? s->pace + (uint32_t)n :
+							UINT32_MAX;
+	if ((uint64_t)s->pace + s->pace_before > VP_PACE_BYTES)
+		m->bulk_until = now + VP_PACE_SPAN;
+	else if (now < m->bulk_until)
+		vp_link_call_seen(&m->link);
+}
+
 /* -1: it has nothing, and left the line. */
 static ssize_t pull_stream(struct vp_stream *s, struct vp_pull *p)
 {
@@ -223,6 +244,7 @@ static ssize_t pull_stream(struct vp_stream *s, struct vp_pull *p)
 		n = stream_bytes(s, p, max);
 	if (n > 0) {
 		s->tx_off += (uint32_t)n;
+		note_pace(s, (size_t)n);
 		line_up(s, s->filled_full || buf_len(&s->tx) ? TURN_BULK :
 							       TURN_FRESH);
 		return n;
