@@ -23,7 +23,8 @@
 	X(CUT_FRAMES, "cut-frames", "raw frames that were cut short")          \
 	X(FOREIGN, "foreign-epochs", "frames of another session")              \
 	X(DUPLICATES, "duplicates", "sequenced frames seen before")            \
-	X(GAPS, "gaps", "sequenced frames after a missing one")                \
+	X(GAPS, "gaps", "sequenced frames after a missing one; "               \
+			"compact: not valid")                                  \
 	X(NAKS_OUT, "naks-out", "")                                            \
 	X(NAKS_IN, "naks-in", "")                                              \
 	X(ACKS_OUT, "acks-out", "acks that nothing else carried")              \

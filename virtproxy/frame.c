@@ -71,10 +71,11 @@ static size_t put_head(uint8_t *h, const struct vp_frame *f)
 	return VP_SERIAL_HEAD;
 }
 
-int vp_frame_put(struct buf *out, const struct vp_frame *f)
+int vp_content_put(struct buf *out, bool open, const uint8_t *head, size_t n,
+		   const uint8_t *body, size_t len, uint32_t crc)
 {
-	uint8_t head[VP_SERIAL_HEAD], crc[VP_CRC_LEN], *to;
-	size_t n = put_head(head, f), total = n + f->len + VP_CRC_LEN;
+	size_t total = n + len + VP_CRC_LEN;
+	uint8_t last[VP_CRC_LEN], *to;
 	struct cobs_enc e;
 
 	if (total > VP_CONTENT_MAX)
@@ -82,16 +83,25 @@ int vp_frame_put(struct buf *out, const struct vp_frame *f)
 	to = buf_reserve(out, COBS_MAX(total) + 2);
 	if (!to)
 		return -errno;
-	put_le32(crc, crc32c(crc32c(0, head, n), f->body, f->len));
+	put_le32(last, crc);
 	to[0] = 0;
-	cobs_start(&e, to + 1);
+	cobs_start(&e, to + open);
 	cobs_put(&e, head, n);
-	cobs_put(&e, f->body, f->len);
-	cobs_put(&e, crc, sizeof(crc));
-	n = cobs_finish(&e);
-	to[1 + n] = 0;
-	buf_commit(out, n + 2);
+	cobs_put(&e, body, len);
+	cobs_put(&e, last, sizeof(last));
+	n = open + cobs_finish(&e);
+	to[n] = 0;
+	buf_commit(out, n + 1);
 	return 0;
+}
+
+int vp_frame_put(struct buf *out, const struct vp_frame *f)
+{
+	uint8_t head[VP_SERIAL_HEAD];
+	size_t n = put_head(head, f);
+	uint32_t crc = crc32c(crc32c(0, head, n), f->body, f->len);
+
+	return vp_content_put(out, true, head, n, f->body, f->len, crc);
 }
 
 static void seal(uint8_t *slot, uint32_t seed)

@@ -84,6 +84,8 @@ struct vp_frame {
 	uint32_t seq, chain, stream; /* sequenced frames only */
 	uint64_t time;		     /* raw frames only */
 	const uint8_t *chained;	     /* raw frames: their 28 bytes */
+	bool compact;		     /* came so; then */
+	uint32_t next;		     /* is the chain after it */
 	const uint8_t *body;	     /* after the fields above */
 	size_t len;
 };
@@ -101,6 +103,9 @@ uint32_t vp_chain_next(uint32_t chain, const struct vp_frame *f);
  * for.  0 or -EMSGSIZE / -ENOMEM, and then out is as before.
  */
 int vp_frame_put(struct buf *out, const struct vp_frame *f);
+/* A COBS frame of these pieces; open: with the 00 in front.  As above. */
+int vp_content_put(struct buf *out, bool open, const uint8_t *head, size_t n,
+		   const uint8_t *body, size_t len, uint32_t crc);
 
 /*
  * A raw frame in place: slot has VP_RAW_HEAD bytes, then f->len payload bytes,
@@ -114,6 +119,9 @@ void vp_raw_stamp(uint8_t *slot, uint32_t ack, uint32_t ack_chain,
 struct vp_parser {
 	/* The owner sets these. */
 	void (*frame)(void *arg, const struct vp_frame *f);
+	/* A COBS frame's content that begins as a compact frame does: was it a
+	 * valid one?  NULL = there are none. */
+	bool (*compact)(void *arg, const uint8_t *content, size_t n);
 	void *arg;
 	uint64_t *counters;
 	uint8_t own_vr;	   /* frames of this role are echoes */

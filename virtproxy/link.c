@@ -85,6 +85,7 @@ void vp_link_init(struct vp_link *l, const struct vp_mux_config *cfg,
 
 	vp_parser_init(&l->parser);
 	l->parser.frame = vp_link_frame;
+	l->parser.compact = vp_link_compact;
 	l->parser.arg = l;
 	l->parser.counters = l->counters;
 	l->parser.own_vr = l->vr;

@@ -7,7 +7,8 @@
  *
  * Where things are:  link.c life and incoming frames' dispatch, link_session.c
  * handshake, link_rx.c sequence numbers and acks, link_ring.c what is kept until it
- * is acknowledged, link_tx.c output, link_timer.c deadlines.
+ * is acknowledged, link_tx.c output, link_compact.c compact frames, link_timer.c
+ * deadlines.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -48,6 +49,7 @@ const struct vp_params *vp_params_of(enum vp_channel channel);
 
 #define VP_FEATURE_DEFLATE 0x1u
 #define VP_FEATURE_TRIGGER_14 0x2u /* guest: its UART's; host: it pads to that */
+#define VP_FEATURE_COMPACT 0x4u	   /* sequenced frames of PROTOCOL 3.4 */
 #define VP_VERSION 1u
 
 /* Floors for what a peer may announce: below, nothing useful would work. */
@@ -188,6 +190,7 @@ struct vp_link {
 	uint32_t sent;		    /* one past the highest ever written */
 	uint32_t nxt;		    /* next number */
 	uint32_t chain_out;	    /* before nxt */
+	uint32_t data_out;	    /* stream of the last DATA first sent */
 	size_t in_flight;	    /* slot bytes from una to nxt */
 	size_t since_push, bulk_window;
 	uint64_t calls_until;	    /* bulk is kept small for calls until then */
@@ -205,6 +208,9 @@ struct vp_link {
 	uint32_t rcv_next, chain_in;
 	bool gap;
 	uint32_t gap_seq;	    /* highest seen past the gap */
+	bool blind;		    /* a compact frame was not valid, since the
+				     * last that was taken */
+	uint32_t data_in;	    /* stream of the last DATA taken */
 	size_t unacked;		    /* bytes received since an ack went out */
 	uint64_t ack_at;
 	uint64_t echo;
@@ -240,6 +246,14 @@ void vp_link_control(struct vp_link *l, const struct vp_frame *f);
 void vp_link_sequenced(struct vp_link *l, const struct vp_frame *f);
 /* Forgets what is due: an ack goes out with something else. */
 void vp_link_ack_carried(struct vp_link *l);
+/* The chain before that frame of ours; seq is from una to nxt. */
+uint32_t vp_link_chain_at(struct vp_link *l, uint32_t seq);
+
+/* link_compact.c */
+/* Encodes a sequenced frame into the stage. */
+int vp_link_put_sequenced(struct vp_link *l, const struct vp_frame *f);
+/* For the parser: content that may be a compact frame. */
+bool vp_link_compact(void *arg, const uint8_t *content, size_t n);
 
 /* link_ring.c */
 /* Sets up the ring for a new session. */

@@ -81,7 +81,7 @@ static enum ack_state advance(struct vp_link *l, uint32_t ack)
 	return ACK_TAKEN;
 }
 
-static uint32_t chain_at(struct vp_link *l, uint32_t seq)
+uint32_t vp_link_chain_at(struct vp_link *l, uint32_t seq)
 {
 	return seq == l->nxt ? l->chain_out : vp_tx_of(l, seq)->chain;
 }
@@ -96,7 +96,7 @@ static enum ack_state take_ack(struct vp_link *l, const struct vp_frame *f)
 	if (vp_seq_before(f->ack, l->una))
 		return ACK_STALE;
 	if (vp_seq_before(l->sent, f->ack) ||
-	    f->ack_chain != chain_at(l, f->ack)) {
+	    f->ack_chain != vp_link_chain_at(l, f->ack)) {
 		rolled_back(l);
 		return ACK_DEAD;
 	}
@@ -248,9 +248,11 @@ void vp_link_sequenced(struct vp_link *l, const struct vp_frame *f)
 	 * set back, it does not belong to the streams it names. */
 	if (ack == ACK_STALE)
 		return;
-	l->chain_in = vp_chain_next(l->chain_in, f);
+	l->chain_in = f->compact ? f->next : vp_chain_next(l->chain_in, f);
 	l->rcv_next++;
-	l->gap = l->nak_due = false;
+	l->gap = l->blind = l->nak_due = false;
+	if (f->type == VP_T_DATA)
+		l->data_in = f->stream;
 	note_received(l, f);
 	l->ops.frame(l->arg, f);
 }

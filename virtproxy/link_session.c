@@ -26,7 +26,8 @@ static struct vp_limits own_limits(const struct vp_link *l)
 	return (struct vp_limits){
 		.channel = l->channel,
 		.features = (l->compress && serial ? VP_FEATURE_DEFLATE : 0) |
-			    (pad_14 ? VP_FEATURE_TRIGGER_14 : 0),
+			    (pad_14 ? VP_FEATURE_TRIGGER_14 : 0) |
+			    (serial ? VP_FEATURE_COMPACT : 0),
 		.payload = p->payload,
 		.streams = l->max_streams && l->max_streams < p->streams ?
 				   l->max_streams :
@@ -169,7 +170,8 @@ static void establish(struct vp_link *l, uint64_t host, uint64_t guest,
 		return; /* no memory: the peer's next HELLO tries again */
 	l->rcv_next = peer->start;
 	l->chain_in = keys.epoch;
-	l->gap = false;
+	l->gap = l->blind = false;
+	l->data_in = l->data_out = 0;
 	l->unacked = 0;
 	l->parser.raw = l->channel == VP_CHANNEL_VIRTIO;
 	l->parser.seed = keys.seed;

@@ -62,7 +62,7 @@ static void stage_sequenced(struct vp_link *l)
 		f.stream = tx->stream;
 		f.body = l->ring + tx->off + VP_RAW_HEAD;
 		f.len = tx->len;
-		if (vp_frame_put(&l->stage, &f))
+		if (vp_link_put_sequenced(l, &f))
 			return;
 		mark_sent(l);
 		vp_link_ack_carried(l);

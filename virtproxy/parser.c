@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "virtproxy/cobs.h"
+#include "virtproxy/compact.h"
 #include "virtproxy/counters.h"
 #include "virtproxy/crc32c.h"
 #include "virtproxy/frame.h"
@@ -108,6 +109,9 @@ static void take_segment(struct vp_parser *p, const uint8_t *s, size_t n)
 {
 	ssize_t len = cobs_decode(s, n, p->content, sizeof(p->content));
 
+	if (len > 0 && p->compact && vp_is_compact(p->content[0]) &&
+	    p->compact(p->arg, p->content, (size_t)len))
+		return;
 	if (len < 3 + (ssize_t)VP_CRC_LEN) {
 		count(p, VP_C_NOISE_BYTES, n);
 		return;

@@ -13,6 +13,7 @@
 
 #include "tests/fuzz/script.h"
 #include "tests/lib/peer.h"
+#include "virtproxy/link.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -22,7 +23,7 @@ static void any_handshake(struct script *s)
 {
 	uint8_t type = script_u8(s) % 4, how = script_u8(s);
 
-	p.features = how & 1;
+	p.features = (how & 1) * (VP_FEATURE_DEFLATE | VP_FEATURE_COMPACT);
 	p.payload = how & 2 ? script_u32(s) & 0xffff : p.payload;
 	p.window = how & 4 ? script_u32(s) : p.window;
 	p.credit = how & 8 ? script_u32(s) : p.credit;

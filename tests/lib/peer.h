@@ -39,6 +39,8 @@ struct peer {
 	uint64_t nonce, other;
 	uint32_t seq, chain;	 /* of our next frame */
 	uint32_t ack, ack_chain; /* what we say we have heard */
+	uint32_t data_stream;	 /* of the last DATA heard */
+	unsigned compact;	 /* frames heard that were */
 	bool no_acks;		 /* ack stays as it is */
 	bool lenient;		 /* it broke the rules first: check nothing */
 	/* what HELLO says */
@@ -68,6 +70,10 @@ void peer_forget(struct peer *p);
 /* The i-th frame of that type heard, or NULL. */
 const struct peer_frame *peer_heard(const struct peer *p, uint8_t type,
 				    unsigned i);
+/* Frames of that type heard. */
+unsigned peer_count(const struct peer *p, uint8_t type);
+/* The mux sends so many bytes on a new stream. */
+void peer_have_sent(struct peer *p, size_t bytes);
 void peer_say(struct peer *p, const struct vp_frame *f); /* as it is */
 void peer_bytes(struct peer *p, const void *data, size_t n);
 void peer_handshake(struct peer *p, uint8_t type, uint64_t mine, uint64_t yours,

@@ -14,15 +14,6 @@
 
 static struct peer p;
 
-static unsigned heard(uint8_t type)
-{
-	unsigned n = 0;
-
-	while (peer_heard(&p, type, n))
-		n++;
-	return n;
-}
-
 static void connected(enum vp_role role, enum vp_channel channel)
 {
 	peer_init(&p, role, channel, NULL);
@@ -49,13 +40,13 @@ TEST(host_probes_when_told_and_not_on_top_of_a_probe)
 
 	peer_init(&p, VP_HOST, VP_CHANNEL_SERIAL, &cfg);
 	peer_wait(&p, 4 * SEC);
-	CHECK_INT(heard(VP_T_HELLO), 1);
+	CHECK_INT(peer_count(&p, VP_T_HELLO), 1);
 	CHECK(p.bytes <= 32 + 64); /* R5, R23 */
 	peer_wait(&p, 10 * SEC);
-	CHECK_INT(heard(VP_T_HELLO), 3);
+	CHECK_INT(peer_count(&p, VP_T_HELLO), 3);
 	vp_mux_set_unsent(p.mux, 40);
 	peer_wait(&p, 60 * SEC);
-	CHECK_INT(heard(VP_T_HELLO), 3);
+	CHECK_INT(peer_count(&p, VP_T_HELLO), 3);
 	peer_done(&p);
 }
 
@@ -70,7 +61,7 @@ TEST(guest_speaks_first_behind_zeros)
 	CHECK(iov[0].iov_len <= 32 + 64);
 	peer_wait(&p, 60 * SEC);
 	/* 1, 2, 2 ... s apart */
-	CHECK(heard(VP_T_HELLO) >= 28 && heard(VP_T_HELLO) <= 32);
+	CHECK(peer_count(&p, VP_T_HELLO) >= 28 && peer_count(&p, VP_T_HELLO) <= 32);
 	peer_done(&p);
 }
 
@@ -84,7 +75,7 @@ TEST(stale_handshakes_drop_no_session)
 	peer_handshake(&p, VP_T_ACCEPT, 0x1234, 0x999, 0);
 	peer_handshake(&p, VP_T_ACCEPT, p.nonce, 0x999, 0);
 	peer_pump(&p);
-	CHECK(heard(VP_T_OFFER) >= 1);
+	CHECK(peer_count(&p, VP_T_OFFER) >= 1);
 	CHECK_INT(p.downs, 0);
 	/* Who echoes what was just drawn is really there. */
 	peer_handshake(&p, VP_T_ACCEPT, 0x1234, p.other, 0);
@@ -99,7 +90,7 @@ TEST(stale_handshakes_drop_no_session)
 	/* The host lost the session, asks, and is answered with a new nonce. */
 	peer_handshake(&p, VP_T_HELLO, 0, 0, 0);
 	peer_pump(&p);
-	CHECK(heard(VP_T_HELLO) >= 1);
+	CHECK(peer_count(&p, VP_T_HELLO) >= 1);
 	peer_handshake(&p, VP_T_OFFER, 0x5555, p.other, 0);
 	CHECK_INT(p.downs, 1);
 	CHECK_INT(p.sessions, 2);
@@ -176,7 +167,7 @@ TEST(nonsense_limits_are_refused)
 	peer_handshake(&p, VP_T_HELLO, p.nonce, 0, 0);
 	peer_handshake(&p, VP_T_HELLO, 0, 0, 0);
 	peer_pump(&p);
-	CHECK_INT(heard(VP_T_OFFER), 0);
+	CHECK_INT(peer_count(&p, VP_T_OFFER), 0);
 	CHECK_INT(peer_counter(&p, "protocol-errors"), 6);
 	peer_done(&p);
 }
@@ -190,20 +181,20 @@ TEST(acks_wait_for_company_but_not_for_long)
 	peer_wait(&p, 19 * MSEC);
 	CHECK_INT(p.n, 0);
 	peer_wait(&p, 2 * MSEC);
-	CHECK_INT(heard(VP_T_ACK), 1);
+	CHECK_INT(peer_count(&p, VP_T_ACK), 1);
 	CHECK_INT(p.frames[0].f.ack, 1);
 	peer_forget(&p);
 	/* At once when the sender asks; not at all when data goes anyway. */
 	peer_sequenced(&p, VP_T_DATA, VP_F_PUSH, 1, "x", 1);
 	peer_pump(&p);
-	CHECK_INT(heard(VP_T_ACK), 1);
+	CHECK_INT(peer_count(&p, VP_T_ACK), 1);
 	peer_forget(&p);
 	peer_sequenced(&p, VP_T_DATA, VP_F_PUSH, 1, "x", 1);
 	p.has = 10;
 	vp_stream_ready(p.stream);
 	peer_wait(&p, 100 * MSEC);
-	CHECK_INT(heard(VP_T_DATA), 1);
-	CHECK_INT(heard(VP_T_ACK), 0);
+	CHECK_INT(peer_count(&p, VP_T_DATA), 1);
+	CHECK_INT(peer_count(&p, VP_T_ACK), 0);
 	CHECK_INT(p.frames[0].f.ack, 3);
 	CHECK_INT(p.writes, 1);
 	peer_done(&p);
@@ -219,24 +210,15 @@ TEST(a_gap_is_answered_with_one_nak)
 	for (int i = 0; i < 5; i++)
 		peer_sequenced(&p, VP_T_DATA, 0, 1, "x", 1);
 	peer_pump(&p);
-	CHECK_INT(heard(VP_T_NAK), 1);
+	CHECK_INT(peer_count(&p, VP_T_NAK), 1);
 	CHECK_INT(p.frames[0].f.ack, 1);
 	CHECK_INT(p.delivered, 0);
 	/* It starts over, and loses the same one again. */
 	p.seq = 2;
 	peer_sequenced(&p, VP_T_DATA, 0, 1, "x", 1);
 	peer_pump(&p);
-	CHECK_INT(heard(VP_T_NAK), 2);
+	CHECK_INT(peer_count(&p, VP_T_NAK), 2);
 	peer_done(&p);
-}
-
-static void send_some(size_t bytes)
-{
-	struct vp_stream *s = vp_stream_open(p.mux, "s", NULL, NULL);
-
-	p.has = bytes;
-	vp_stream_ready(s);
-	peer_pump(&p);
 }
 
 TEST(a_nak_brings_what_is_missing_and_no_more)
@@ -245,7 +227,7 @@ TEST(a_nak_brings_what_is_missing_and_no_more)
 
 	connected(VP_HOST, VP_CHANNEL_SERIAL);
 	p.no_acks = true;
-	send_some(2000);
+	peer_have_sent(&p, 2000);
 	all = p.n;
 	CHECK(all >= 5);
 	/* The first two have arrived. */
@@ -267,17 +249,17 @@ TEST(a_timeout_sends_one_probe_not_the_window)
 
 	connected(VP_HOST, VP_CHANNEL_SERIAL);
 	p.no_acks = true;
-	send_some(2000);
+	peer_have_sent(&p, 2000);
 	peer_forget(&p);
 	vp_mux_set_unsent(p.mux, 1);
 	peer_wait(&p, 3600 * SEC);
 	CHECK_INT(p.bytes, 0);
 	vp_mux_set_unsent(p.mux, 0);
 	peer_wait(&p, 1500 * MSEC);
-	CHECK_INT(heard(VP_T_OPEN) + heard(VP_T_DATA), 0);
-	CHECK(heard(VP_T_BEACON) >= 1);
+	CHECK_INT(peer_count(&p, VP_T_OPEN) + peer_count(&p, VP_T_DATA), 0);
+	CHECK(peer_count(&p, VP_T_BEACON) >= 1);
 	peer_wait(&p, 60 * SEC);
-	CHECK_INT(heard(VP_T_OPEN) + heard(VP_T_DATA), 0);
+	CHECK_INT(peer_count(&p, VP_T_OPEN) + peer_count(&p, VP_T_DATA), 0);
 	CHECK(peer_counter(&p, "probes") <= 16);
 	/* R20: nothing has ended. */
 	CHECK_INT(p.closed, 0);
@@ -286,8 +268,8 @@ TEST(a_timeout_sends_one_probe_not_the_window)
 	peer_forget(&p);
 	peer_beacon(&p, 0, 0, token);
 	peer_pump(&p);
-	CHECK_INT(heard(VP_T_OPEN), 1);
-	CHECK(heard(VP_T_DATA) >= 4);
+	CHECK_INT(peer_count(&p, VP_T_OPEN), 1);
+	CHECK(peer_count(&p, VP_T_DATA) >= 4);
 	peer_done(&p);
 }
 
@@ -304,7 +286,7 @@ TEST(who_is_back_is_asked_at_once)
 {
 	connected(VP_GUEST, VP_CHANNEL_SERIAL);
 	p.no_acks = true;
-	send_some(2000);
+	peer_have_sent(&p, 2000);
 	peer_wait(&p, 60 * SEC);
 	do {
 		peer_forget(&p);
@@ -318,7 +300,7 @@ TEST(who_is_back_is_asked_at_once)
 	peer_forget(&p);
 	peer_beacon(&p, 0, 0, 0);
 	peer_pump(&p);
-	CHECK_INT(heard(VP_T_BEACON), 0);
+	CHECK_INT(peer_count(&p, VP_T_BEACON), 0);
 	peer_done(&p);
 }
 
@@ -357,7 +339,7 @@ TEST(rollback_shows_in_the_chain_of_an_ack)
 {
 	connected(VP_HOST, VP_CHANNEL_VIRTIO);
 	p.no_acks = true;
-	send_some(100);
+	peer_have_sent(&p, 100);
 	p.ack = 1;
 	p.ack_chain ^= 1;
 	peer_control(&p, VP_T_ACK, 0, NULL, 0);
@@ -371,7 +353,7 @@ TEST(an_ack_that_goes_back_is_challenged)
 
 	connected(VP_HOST, VP_CHANNEL_VIRTIO);
 	chain0 = p.ack_chain;
-	send_some(100);
+	peer_have_sent(&p, 100);
 	peer_control(&p, VP_T_ACK, 0, NULL, 0);
 	/* A repeat of an old frame: suspicious, no more. */
 	p.ack = 0;
@@ -383,7 +365,7 @@ TEST(an_ack_that_goes_back_is_challenged)
 	CHECK_INT(p.opened, 0);
 	peer_pump(&p);
 	CHECK_INT(p.downs, 0);
-	CHECK_INT(heard(VP_T_BEACON), 1);
+	CHECK_INT(peer_count(&p, VP_T_BEACON), 1);
 	CHECK(p.frames[0].f.flags & VP_B_CHALLENGE);
 	token = get_le64(p.frames[0].body + 4);
 	peer_beacon(&p, 1, 0, token ^ 1);
@@ -411,7 +393,7 @@ TEST(host_bursts_are_multiples_of_the_trigger)
 	connected(VP_HOST, VP_CHANNEL_SERIAL);
 	for (size_t n = 1; n < 600; n += 37) {
 		peer_forget(&p);
-		send_some(n);
+		peer_have_sent(&p, n);
 		CHECK_INT(p.bytes % 8, 0);
 	}
 	peer_done(&p);
@@ -419,16 +401,16 @@ TEST(host_bursts_are_multiples_of_the_trigger)
 	peer_init(&p, VP_HOST, VP_CHANNEL_SERIAL, NULL);
 	p.features = VP_FEATURE_TRIGGER_14;
 	peer_connect(&p);
-	send_some(1); /* the first burst makes up for those before */
+	peer_have_sent(&p, 1); /* the first burst makes up for those before */
 	for (size_t n = 1; n < 600; n += 37) {
 		peer_forget(&p);
-		send_some(n);
+		peer_have_sent(&p, n);
 		CHECK_INT(p.bytes % 14, 0);
 	}
 	peer_done(&p);
 	connected(VP_GUEST, VP_CHANNEL_SERIAL);
 	peer_forget(&p);
-	send_some(3);
+	peer_have_sent(&p, 3);
 	CHECK(p.bytes % 8);
 	peer_done(&p);
 }
@@ -442,7 +424,7 @@ static uint32_t offered_features(unsigned trigger)
 	vp_mux_set_trigger(p.mux, trigger);
 	vp_mux_attach(p.mux, p.now);
 	peer_pump(&p);
-	CHECK(heard(VP_T_HELLO) >= 1);
+	CHECK(peer_count(&p, VP_T_HELLO) >= 1);
 	features = get_le32(peer_heard(&p, VP_T_HELLO, 0)->body + 3);
 	peer_done(&p);
 	return features;
@@ -464,7 +446,7 @@ TEST(silence_brings_beacons_and_reconnects_only)
 	connected(VP_HOST, VP_CHANNEL_VIRTIO);
 	vp_mux_set_unsent(p.mux, 0);
 	peer_wait(&p, 2900 * MSEC);
-	CHECK_INT(heard(VP_T_BEACON), 2);
+	CHECK_INT(peer_count(&p, VP_T_BEACON), 2);
 	CHECK(p.bytes < 100);
 	CHECK(!vp_mux_wants_reconnect(p.mux, p.now));
 	peer_wait(&p, 200 * MSEC);

@@ -15,6 +15,7 @@
 
 #include "common/buf.h"
 #include "tests/lib/unit.h"
+#include "virtproxy/compact.h"
 #include "virtproxy/counters.h"
 #include "virtproxy/crc32c.h"
 #include "virtproxy/frame.h"
@@ -173,6 +174,24 @@ static void make_goaway(struct buf *out)
 	CHECK_INT(vp_frame_put(out, &f), 0);
 }
 
+static void make_compact(struct buf *out)
+{
+	struct vp_frame f = data_frame();
+
+	CHECK_INT(vp_compact_put(out, &f, vp_chain_next(f.chain, &f), 0, true), 0);
+}
+
+static void make_shortest(struct buf *out)
+{
+	struct vp_frame f = data_frame();
+	uint32_t chain = vp_chain_next(f.chain, &f);
+
+	f = sequenced(VP_T_DATA, VP_F_DEFLATE, 2, chain, 2, "\x42\x05\x51\0", 4);
+	f.ack = 0x12345;
+	f.ack_chain = 0x0a0b0c0d;
+	CHECK_INT(vp_compact_put(out, &f, vp_chain_next(chain, &f), 2, false), 0);
+}
+
 static void make_raw(struct buf *out)
 {
 	struct vp_frame f = sequenced(VP_T_DATA, VP_F_PUSH, 1, keys().epoch, 2,
@@ -208,6 +227,9 @@ static const struct example {
 	  make_credit },
 	{ "rst", "serial: stream 1, reason 2", make_rst },
 	{ "goaway", "serial: nothing above stream 7 was taken up", make_goaway },
+	{ "compact", "the frame of \"data\"", make_compact },
+	{ "shortest", "compact, number 2: 4 bytes of deflate, ack 0x12345",
+	  make_shortest },
 	{ "raw", "virtio-serial, number 1: 8 bytes, ack 9, at 123.456789 s",
 	  make_raw },
 };
