@@ -35,6 +35,8 @@ MIB = 1 << 20
 BENCH_PORTS = ("bench.raw", "bench.ga")
 SERIAL_ARGS = ("isa-serial,chardev=%s,index=2,iobase=0x3e8,irq=5",
                "isa-serial,chardev=%s,index=3,iobase=0x2e8,irq=7")
+# Row 6 is one client with 64 files at once; an agent's own limit for one is 48.
+AGENT_CONF = "[agent]\ncalls = 80\nclient-calls = 72\n"
 BOOT = """
 mkdir -p /bench /run/ga-v /run/ga-s
 echo 14 >/sys/class/tty/ttyS2/rx_trig_bytes
@@ -91,11 +93,11 @@ class Bench(servers.Rows):
                      "-device", device % name]
             self.serial_paths.append(path)
         g = Guest(name="bench", memory=1536, links=True, ports=BENCH_PORTS, apart=True, boot=BOOT,
-                  args=args,
+                  args=args, agent_env={"VA_CONF_DIR": "/etc/virtagent"},
                   programs={"/usr/sbin/qemu-ga": peers.qemu_ga()},
                   files={"/usr/sbin/raw": (open(image.tool(
                       os.path.join(peers.HERE, "raw.c")), "rb").read(), 0o755),
-                      "/bench-text": log})
+                      "/bench-text": log, "etc/virtagent/agent.conf": AGENT_CONF})
         self.guest = g
         g.sh("cp /bench-text /bench/text", 60)
         self.local = {}
