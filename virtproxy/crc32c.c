@@ -3,9 +3,8 @@
  *
  * Which one runs is found by timing both at first use, not from the processor's
  * flags alone: an emulator may offer the instruction and take three times as
- * long for it as for the tables.  Timing costs a few dozen microseconds.  The
- * tables are made at first use; a program with threads makes the first call
- * before it starts them.
+ * long for it as for the tables.  Timing costs a few dozen microseconds.  A
+ * program with threads makes the first call before it starts them.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -18,26 +17,51 @@
 #include "common/buf.h"
 #include "common/clock.h"
 
-#define POLYNOMIAL 0x82f63b78u /* reflected */
 #define TIMED_BYTES 2048u      /* fits every first-level cache with the tables */
 #define TIMED_ROUNDS 4	       /* the best one counts: others were interrupted */
 
-static uint32_t table[8][256];
+/*
+ * A CRC is linear: the entry of a byte is the sum (exclusive or) of the entries of
+ * its bits, so the eight entries of single bits are all there is to know of a
+ * table.  The compiler adds them up: tables in memory that cannot be written
+ * are one copy for all processes of a host.
+ */
+#define BIT(i, n, entry) ((i) >> (n) & 1 ? (entry) : 0u)
+#define E(i, a, b, c, d, e, f, g, h) \
+	(BIT(i, 0, a) ^ BIT(i, 1, b) ^ BIT(i, 2, c) ^ BIT(i, 3, d) ^ \
+	 BIT(i, 4, e) ^ BIT(i, 5, f) ^ BIT(i, 6, g) ^ BIT(i, 7, h))
+#define E4(i, ...) \
+	E(i, __VA_ARGS__), E((i) + 1, __VA_ARGS__), E((i) + 2, __VA_ARGS__), \
+		E((i) + 3, __VA_ARGS__)
+#define E16(i, ...) \
+	E4(i, __VA_ARGS__), E4((i) + 4, __VA_ARGS__), E4((i) + 8, __VA_ARGS__), \
+		E4((i) + 12, __VA_ARGS__)
+#define E64(i, ...) \
+	E16(i, __VA_ARGS__), E16((i) + 16, __VA_ARGS__), \
+		E16((i) + 32, __VA_ARGS__), E16((i) + 48, __VA_ARGS__)
+#define TABLE(...) \
+	{ E64(0, __VA_ARGS__), E64(64, __VA_ARGS__), E64(128, __VA_ARGS__), \
+	  E64(192, __VA_ARGS__) }
 
-static void make_tables(void)
-{
-	for (uint32_t i = 0; i < 256; i++) {
-		uint32_t c = i;
-
-		for (int bit = 0; bit < 8; bit++)
-			c = c & 1 ? c >> 1 ^ POLYNOMIAL : c >> 1;
-		table[0][i] = c;
-	}
-	for (int k = 1; k < 8; k++)
-		for (uint32_t i = 0; i < 256; i++)
-			table[k][i] = table[k - 1][i] >> 8 ^
-				      table[0][table[k - 1][i] & 0xff];
-}
+/* table[k][i]: the byte i, followed by k bytes of zeros (polynomial 0x82f63b78). */
+static const uint32_t table[8][256] = {
+	TABLE(0xf26b8303, 0xe13b70f7, 0xc79a971f, 0x8ad958cf,
+	      0x105ec76f, 0x20bd8ede, 0x417b1dbc, 0x82f63b78),
+	TABLE(0x13a29877, 0x274530ee, 0x4e8a61dc, 0x9d14c3b8,
+	      0x3fc5f181, 0x7f8be302, 0xff17c604, 0xfbc3faf9),
+	TABLE(0xa541927e, 0x4f6f520d, 0x9edea41a, 0x38513ec5,
+	      0x70a27d8a, 0xe144fb14, 0xc76580d9, 0x8b277743),
+	TABLE(0xdd45aab8, 0xbf672381, 0x7b2231f3, 0xf64463e6,
+	      0xe964b13d, 0xd725148b, 0xaba65fe7, 0x52a0c93f),
+	TABLE(0x38116fac, 0x7022df58, 0xe045beb0, 0xc5670b91,
+	      0x8f2261d3, 0x1ba8b557, 0x37516aae, 0x6ea2d55c),
+	TABLE(0xef306b19, 0xdb8ca0c3, 0xb2f53777, 0x6006181f,
+	      0xc00c303e, 0x85f4168d, 0x0e045beb, 0x1c08b7d6),
+	TABLE(0x68032cc8, 0xd0065990, 0xa5e0c5d1, 0x4e2dfd53,
+	      0x9c5bfaa6, 0x3d5b83bd, 0x7ab7077a, 0xf56e0ef4),
+	TABLE(0x493c7d27, 0x9278fa4e, 0x211d826d, 0x423b04da,
+	      0x847609b4, 0x0d006599, 0x1a00cb32, 0x34019664),
+};
 
 static uint32_t crc_slice8(uint32_t crc, const uint8_t *p, size_t len)
 {
@@ -86,8 +110,6 @@ static crc32c_fn picked = crc_first_use;
 
 crc32c_fn crc32c_routine(size_t i, const char **name)
 {
-	if (!table[0][1])
-		make_tables();
 	if (i == 0) {
 		*name = "slice-by-8";
 		return crc_slice8;

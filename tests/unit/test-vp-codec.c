@@ -45,6 +45,36 @@ TEST(crc_of_known_bytes)
 	printf("# picked: %s\n", crc32c_picked());
 }
 
+/* Bit by bit, as the polynomial says. */
+static uint32_t crc_by_bits(const uint8_t *p, size_t len)
+{
+	uint32_t crc = ~0u;
+
+	for (size_t i = 0; i < len * 8; i++) {
+		uint32_t bit = p[i / 8] >> i % 8 & 1;
+
+		crc = crc >> 1 ^ ((crc ^ bit) & 1 ? 0x82f63b78u : 0);
+	}
+	return ~crc;
+}
+
+/* Every entry of every table is used at each of the eight places. */
+TEST(crc_is_the_polynomials)
+{
+	uint8_t bytes[16];
+	const char *name;
+	crc32c_fn fn;
+
+	for (unsigned at = 0; at < sizeof(bytes); at++)
+		for (unsigned value = 0; value < 256; value++) {
+			memset(bytes, 0xa5, sizeof(bytes));
+			bytes[at] = (uint8_t)value;
+			for (size_t i = 0; (fn = crc32c_routine(i, &name)); i++)
+				CHECK_INT(fn(0, bytes, sizeof(bytes)),
+					  crc_by_bits(bytes, sizeof(bytes)));
+		}
+}
+
 TEST(crc_runs_on_in_pieces)
 {
 	uint8_t bytes[300];
@@ -342,7 +372,8 @@ TEST(endless_noise_is_not_kept)
 	}
 }
 
-UNIT_MAIN(CASE(crc_of_known_bytes), CASE(crc_runs_on_in_pieces),
+UNIT_MAIN(CASE(crc_of_known_bytes), CASE(crc_is_the_polynomials),
+	  CASE(crc_runs_on_in_pieces),
 	  CASE(cobs_of_known_bytes), CASE(cobs_of_every_length),
 	  CASE(cobs_refuses_what_it_never_made),
 	  CASE(frames_come_out_however_they_are_cut),
