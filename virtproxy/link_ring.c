@@ -143,7 +143,8 @@ static size_t ring_room(struct vp_link *l)
 	if (l->in_flight + least > l->agreed.window ||
 	    l->nxt - l->released >= VP_TX_MAX)
 		return 0;
-	if (!l->ring)
+	/* Not for the beacons of an idle link: they need no ring. */
+	if (!l->ring && l->ops.ready(l->arg, bulk_ok(l)))
 		l->ring = malloc(l->ring_size);
 	if (!l->ring)
 		return 0;

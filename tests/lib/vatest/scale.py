@@ -32,6 +32,12 @@ def run_ns(pid):
     return total
 
 
+def page_faults(pid):
+    """Pages given to a process so far that came from no disk."""
+    with open("/proc/%d/stat" % pid) as f:
+        return int(f.read().rsplit(")", 1)[1].split()[7])
+
+
 def pss_kb(pid):
     with open("/proc/%d/smaps_rollup" % pid) as f:
         for line in f:
