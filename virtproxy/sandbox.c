@@ -34,6 +34,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <linux/serial.h>
 #include <linux/sockios.h>
 #include <malloc.h>
@@ -45,9 +47,11 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/seal.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -173,9 +177,9 @@ static int add_memory(scmp_filter_ctx f)
 }
 
 /* Signals go to this process alone: the end that "shutdown" asks for, abort(). */
-static int add_self(scmp_filter_ctx f)
+static int add_self(scmp_filter_ctx f, pid_t pid)
 {
-	const struct scmp_arg_cmp self = IS(0, (scmp_datum_t)getpid());
+	const struct scmp_arg_cmp self = IS(0, (scmp_datum_t)pid);
 	int r = permit(f, SCMP_SYS(kill), 1, &self);
 
 	return r == 0 ? permit(f, SCMP_SYS(tgkill), 1, &self) : r;
@@ -254,7 +258,8 @@ static int add_wishes(scmp_filter_ctx f, const struct sandbox *s)
 	return r;
 }
 
-static int load_filter(const struct sandbox *s)
+/* Writes the filter's program to fd. */
+static int write_program(const struct sandbox *s, pid_t self, int fd)
 {
 	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int r;
@@ -268,15 +273,71 @@ static int load_filter(const struct sandbox *s)
 	if (r == 0)
 		r = add_memory(f);
 	if (r == 0)
-		r = add_self(f);
+		r = add_self(f, self);
 	if (r == 0)
 		r = add_sealed(f);
 	if (r == 0)
 		r = add_wishes(f, s);
-	if (r == 0)
-		r = seccomp_load(f);
-	seccomp_release(f);
-	/* The filter took 150 KB to make: give it back, a host has many of us. */
+	return r == 0 ? seccomp_export_bpf(f, fd) : r;
+}
+
+/* Takes what the child writes, and how it ended. */
+static int read_program(pid_t child, int fd, uint8_t *to, size_t max, size_t *n)
+{
+	ssize_t got = 1;
+	int status = 0, r;
+
+	while (*n < max && (got > 0 || (got < 0 && errno == EINTR))) {
+		got = read(fd, to + *n, max - *n);
+		*n += got > 0 ? (size_t)got : 0;
+	}
+	r = got < 0 ? -errno : 0;
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	if (r == 0 && !WIFEXITED(status))
+		r = -EIO;
+	return r == 0 ? -WEXITSTATUS(status) : r;
+}
+
+/* libseccomp uses 150 KB of heap for a program of 6, and pieces of it that stay
+ * in use would keep many pages of ours: so a child makes it. */
+static int make_program(const struct sandbox *s, uint8_t *to, size_t max, size_t *n)
+{
+	CLEANUP_CLOSE int in = -1, out = -1;
+	pid_t self = getpid(), child;
+	int pair[2];
+
+	if (pipe2(pair, O_CLOEXEC) < 0)
+		return -errno;
+	in = pair[0];
+	out = pair[1];
+	child = fork();
+	if (child < 0)
+		return -errno;
+	if (child == 0)
+		_exit(-write_program(s, self, out));
+	close(out);
+	out = -1;
+	return read_program(child, in, to, max, n);
+}
+
+static int load_filter(const struct sandbox *s)
+{
+	size_t max = BPF_MAXINSNS * sizeof(struct sock_filter), n = 0;
+	struct sock_fprog program;
+	void *room = mmap(NULL, max, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int r;
+
+	if (room == MAP_FAILED)
+		return -errno;
+	r = make_program(s, room, max, &n);
+	program.len = (unsigned short)(n / sizeof(struct sock_filter));
+	program.filter = room;
+	if (r == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+		r = -errno;
+	munmap(room, max);
 	malloc_trim(0);
 	return r;
 }
