@@ -195,7 +195,7 @@ def wire_costs(judge, kind):
                     got = {}
                     for end, p in pair.ends.items():
                         costs = [(a - b) / PINGS for a, b in zip(sent_by(p), before[end])]
-                        assert costs[0] > 20, costs
+                        assert costs[0] > 8, costs
                         for what, cost in zip(("bytes on the wire", "writes"), costs):
                             got["ping, %s, %s, %s" % (kind, end, what)] = cost
                     return got
