@@ -29,6 +29,13 @@ void memory_large_apart(void)
 #endif
 }
 
+void memory_one_arena(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
 static int drop_text(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	uintptr_t page = *(const uintptr_t *)arg;

@@ -12,6 +12,10 @@
  * apart, and go back to the kernel when they are freed. */
 void memory_large_apart(void);
 
+/* For a process whose threads come and go and allocate little: one heap for all of
+ * them.  Before the first thread. */
+void memory_one_arena(void);
+
 /*
  * For a process that has nothing to do for a while: free heap goes back to the
  * kernel, and pages of programs and libraries, which the start and the last

@@ -14,6 +14,7 @@
 
 struct agent_options {
 	char *program;	/* argv[0], absolute where it is a path */
+	char **argv;	/* as this process was given */
 	char *channel;	/* NULL = look for the port */
 	char *config;	/* absolute */
 	bool config_given; /* by option: it must be there */

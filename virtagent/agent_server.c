@@ -398,6 +398,7 @@ int agent_server_main(const struct agent_options *o, int ipc_fd)
 		return 0;
 	s = (struct agent_server){ .options = o, .ipc_fd = ipc_fd,
 				   .signal_fd = -1, .spawner_ctl = -1 };
+	memory_one_arena();
 	agent_log_queue(o->log);
 	r = server_init(&s, err, sizeof(err));
 	if (r < 0) {

@@ -242,6 +242,7 @@ int main(int argc, char **argv)
 	daemon_early_init();
 	log_init("va-agent");
 	o.program = realpath(argv[0], NULL);
+	o.argv = argv;
 	o.config = str_printf("%s/agent.conf", dir_conf());
 	if (!o.config)
 		return 1;

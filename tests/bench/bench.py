@@ -409,7 +409,8 @@ class Bench(servers.Rows):
                     os.unlink(name)
 
     def sizes(self):
-        for name in ("va-agent", "va-agent-static", "virtproxy", "va-client", "va-hostd"):
+        for name in ("va-agent", "va-agent-server", "va-agent-static", "virtproxy", "va-client",
+                     "va-hostd"):
             stripped = os.path.join(tmpdir(), "stripped")
             run(["strip", "-o", stripped, program(name)], check=True)
             self.f.add("stripped size, KB", name, os.stat(stripped).st_size / 1024)

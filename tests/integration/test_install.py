@@ -35,7 +35,8 @@ def _():
                  "lib/udev/rules.d/60-virtagent.rules", "etc/init.d/va-agent",
                  "share/doc/virtagent/examples/agent.conf"):
         assert os.path.exists(installed(path)), path
-    for path in ("bin/va-client", "sbin/va-agent", "sbin/va-hostd", "sbin/virtproxy"):
+    for path in ("bin/va-client", "sbin/va-agent", "sbin/va-hostd", "sbin/virtproxy",
+                 "libexec/virtagent/va-agent-server"):
         assert os.access(installed(path), os.X_OK), path
 
 

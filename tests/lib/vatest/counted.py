@@ -58,7 +58,7 @@ class AgentServer:
         env = {v: os.path.join(tmpdir(), name + "." + v)
                for v in ("VA_RUNTIME_DIR", "VA_STATE_DIR", "VA_CONF_DIR")}
         os.makedirs(env["VA_RUNTIME_DIR"])
-        self.process = start(program("va-agent"), "--server-fd", str(self.listener.fileno()),
+        self.process = start(program("va-agent-server"), "--server-fd", str(self.listener.fileno()),
                              "-l", "stderr", env=env, pass_fds=[self.listener.fileno()])
 
     def close(self):

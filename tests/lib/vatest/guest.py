@@ -196,7 +196,10 @@ class Guest:
         if o["boot"]:
             a.data("va/boot", o["boot"])
         if agents:
-            a.program(AGENT, o["agent"] or self.default_agent())
+            agent = o["agent"] or self.default_agent()
+            a.program(AGENT, agent)
+            if agent == program("va-agent"):
+                a.program(AGENT + "-server", program("va-agent-server"))
 
     @staticmethod
     def default_agent():
@@ -205,7 +208,9 @@ class Guest:
         path = static if os.path.exists(static) else dynamic
         if not os.path.exists(path):
             raise Skip("va-agent is missing")
-        if path == static and os.path.getmtime(static) < os.path.getmtime(dynamic):
+        if path == static and os.path.getmtime(static) < max(
+                os.path.getmtime(p) for p in (dynamic, dynamic + "-server")
+                if os.path.exists(p)):
             raise GuestError("%s is older than va-agent: make -C %s va-agent-static"
                              % (static, os.path.dirname(static)))
         return path
