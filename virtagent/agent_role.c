@@ -2,7 +2,9 @@
  * agent_role.c - see agent_role.h
  *
  * /proc/self/exe is this very binary, also when the file was replaced meanwhile;
- * without /proc the path it was called by has to do.
+ * without /proc the path it was called by has to do.  The server's program is held
+ * by a descriptor from the start for the same reason: what the processes say to each
+ * other is of one version.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -24,14 +26,19 @@
 #define ROLE_ARGS 8
 
 /* In the child; returns only when it cannot be started. */
-static void become(const struct agent_options *o, char **argv, int fd)
+static void become(const struct agent_options *o, const char *role, char **argv, int fd)
 {
+	char held[32];
 	sigset_t none;
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (fd_set_cloexec(fd, false) < 0)
 		return;
+	if (o->server_program >= 0 && strcmp(role, "server") == 0) {
+		snprintf(held, sizeof(held), "/proc/self/fd/%d", o->server_program);
+		execv(held, argv);
+	}
 	execv("/proc/self/exe", argv);
 	if (o->program)
 		execvp(o->program, argv);
@@ -59,7 +66,7 @@ pid_t agent_role_start(const struct agent_options *o, const char *role, int fd)
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
-		become(o, argv, fd);
+		become(o, role, argv, fd);
 		log_write(LOG_LVL_ERROR, "cannot start this program again: "
 					 "neither /proc/self/exe nor its path");
 		_exit(126);

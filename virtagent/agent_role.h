@@ -1,8 +1,9 @@
 /*
- * agent_role.h - one binary, three processes
+ * agent_role.h - three processes
  *
- * The endpoint starts its own binary again with --role=server or --role=spawner
- * and one end of a pair (agent_ipc.h) as --fd.
+ * The endpoint starts its own binary again with --role=spawner, and with --role=server
+ * that or va-agent-server (agent_server.h), and one end of a pair (agent_ipc.h) as
+ * --fd.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -28,6 +29,7 @@ struct agent_options {
 	int server_fd;	/* only a server, on this listening socket; -1 = all */
 	char *role;
 	int fd;		/* of the role */
+	int server_program; /* agent_server_program() */
 };
 
 /*

@@ -385,6 +385,12 @@ static int server_init(struct agent_server *s, char *err, size_t err_size)
 	return s->ctx.jobs && s->registry && s->outcomes && s->http ? 0 : -ENOMEM;
 }
 
+int agent_server_program(int *ret)
+{
+	*ret = -1;
+	return 0;
+}
+
 int agent_server_main(const struct agent_options *o, int ipc_fd)
 {
 	static struct agent_server s; /* methods may outlive this function */

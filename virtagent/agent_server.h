@@ -15,4 +15,11 @@
  */
 int agent_server_main(const struct agent_options *o, int ipc_fd);
 
+/*
+ * Where the server is a program of its own (agent_server_exec.c): a descriptor that
+ * holds it, for o->server_program; its absence is logged.  -1: it is this program.
+ * 0 or a negative errno.
+ */
+int agent_server_program(int *ret);
+
 #endif

@@ -6,7 +6,9 @@
  * 1.4 MB of relocated data before it has done anything, so the endpoint and
  * the spawner are not linked with them, and the server is va-agent-server, which
  * takes the same arguments.  It is looked for beside this program (a build tree),
- * then where make install puts it.  The static agent has all in one.
+ * then where make install puts it, once, when the agent starts: a server that is
+ * replaced later is of the same version, also when a package was upgraded meanwhile.
+ * The static agent has all in one.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -15,6 +17,8 @@
 #include "virtagent/agent_server.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -36,18 +40,39 @@ static char *beside_us(void)
 	return slash ? str_printf("%.*s/" SERVER_PROGRAM, (int)(slash - self), self) : NULL;
 }
 
-int agent_server_main(const struct agent_options *o, int ipc_fd)
+static char *server_path(void)
 {
 	CLEANUP_FREE char *beside = beside_us();
-	const char *program = beside && access(beside, X_OK) == 0 ?
-				      beside : PKGLIBEXECDIR "/" SERVER_PROGRAM;
+
+	return beside && access(beside, X_OK) == 0 ?
+		       take_ptr(beside) : strdup(PKGLIBEXECDIR "/" SERVER_PROGRAM);
+}
+
+int agent_server_program(int *ret)
+{
+	CLEANUP_FREE char *path = server_path();
+	int fd = path ? open(path, O_PATH | O_CLOEXEC) : -1;
+
+	if (fd < 0) {
+		int r = path ? -errno : -ENOMEM;
+
+		log_error("%s: %s", path ? path : SERVER_PROGRAM, strerror(-r));
+		return r;
+	}
+	*ret = fd;
+	return 0;
+}
+
+int agent_server_main(const struct agent_options *o, int ipc_fd)
+{
+	CLEANUP_FREE char *path = server_path();
 	int fd = ipc_fd >= 0 ? ipc_fd : o->server_fd;
-	int r = fd_set_cloexec(fd, false);
+	int r = path ? fd_set_cloexec(fd, false) : -ENOMEM;
 
 	if (r == 0) {
-		execv(program, o->argv);
+		execv(path, o->argv);
 		r = -errno;
 	}
-	log_error("%s: %s", program, strerror(-r));
+	log_error("%s: %s", path ? path : SERVER_PROGRAM, strerror(-r));
 	return 126;
 }

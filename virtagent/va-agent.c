@@ -229,14 +229,15 @@ static int run(struct agent_options *o)
 	if (o->verbose > 0)
 		log_set_level(LOG_LVL_DEBUG);
 	if (!o->role && o->server_fd < 0)
-		return run_daemon(o);
+		return agent_server_program(&o->server_program) < 0 ? 1 : run_daemon(o);
 	return o->role ? run_role(o) : agent_server_main(o, -1);
 }
 
 int main(int argc, char **argv)
 {
 	struct agent_options o = { .gid = (gid_t)-1, .verbose = -1,
-				   .server_fd = -1, .fd = -1 };
+				   .server_fd = -1, .fd = -1,
+				   .server_program = -1 };
 	int first, r;
 
 	daemon_early_init();

@@ -5,6 +5,7 @@
 # SPDX-License-Identifier: MIT
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ import xmlrpc.client
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from vatest.env import program, scale, tmpdir
-from vatest.proc import Process
+from vatest.proc import Process, run
 from vatest.rpc import http_request, xmlrpc_proxy
 from vatest.tap import Suite, need
 from vatest.wait import Timeout, connect_unix, wait_for_socket, wait_until
@@ -26,7 +27,7 @@ agents = []
 class Agent:
     """va-agent on a channel to which nobody connects: calls are local ones."""
 
-    def __init__(self, *args, conf=None, channel=None):
+    def __init__(self, *args, conf=None, channel=None, agent=None):
         self.dir = os.path.join(tmpdir(), "a%d" % len(agents))
         os.mkdir(self.dir, 0o700)
         if conf is not None:
@@ -35,7 +36,7 @@ class Agent:
             os.chmod(self.path("agent.conf"), 0o600)
         channel = channel or "unix-listen:%s:-" % self.path("channel.sock")
         self.socket = self.path("agent.sock")
-        self.proc = Process([program("va-agent"), "-c", channel, *args],
+        self.proc = Process([agent or program("va-agent"), "-c", channel, *args],
                             env={"VA_RUNTIME_DIR": self.dir, "VA_CONF_DIR": self.dir})
         agents.append(self)
         wait_for_socket(self.socket, 10, self.proc.check_alive).close()
@@ -104,6 +105,34 @@ def _():
     caps = a.rpc.guest.capabilities()
     assert caps["side"] == "guest" and caps["features"]["spawner"], caps
     assert caps["boot_id"] == open("/proc/sys/kernel/random/boot_id").read().strip()
+
+
+@suite.case("a server that is replaced after an upgrade is of the version that runs")
+def _():
+    need(program("va-agent-server"))
+    place = os.path.join(tmpdir(), "installed")
+    os.mkdir(place)
+    for name in ("va-agent", "va-agent-server"):
+        shutil.copy(program(name), os.path.join(place, name))
+    a = Agent(agent=os.path.join(place, "va-agent"))
+    old = a.child("server")
+    new = os.path.join(place, "new")
+    with open(new, "w") as f:
+        f.write("#!/bin/sh\nexit 1\n")
+    os.chmod(new, 0o755)
+    for name in ("va-agent", "va-agent-server"):
+        shutil.copy(new, new + "2")
+        os.rename(new + "2", os.path.join(place, name))
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: a.child("server") not in (None, old), 10, "another server")
+    assert a.connect().guest.ping() == "pong"
+    a.proc.kill()
+    missing = os.path.join(tmpdir(), "alone")
+    os.mkdir(missing)
+    shutil.copy(program("va-agent"), missing)
+    r = run([os.path.join(missing, "va-agent"), "-c", "unix-listen:%s/c:-" % missing],
+            env={"VA_RUNTIME_DIR": missing, "VA_CONF_DIR": missing})
+    assert r.returncode == 1 and "va-agent-server: No such file" in r.stderr, r
 
 
 @suite.case("the endpoint holds nothing of the server: one thread, and no stream")
