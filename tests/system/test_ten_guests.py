@@ -1,10 +1,9 @@
 #!/usr/bin/python3
 """Ten real guests at once under one va-hostd, half of them over isa-serial.
 
-time-limit: 400
-
 SPDX-License-Identifier: MIT
 """
+# time-limit: 400
 import concurrent.futures
 import json
 import re
@@ -18,7 +17,7 @@ from vatest.hostd import Hostd, need_hostd
 need_hostd()
 suite = Suite()
 COUNT = 10
-PING_EACH = 0.1
+PING_EACH = 0.4      # a boot beside them has half a core to itself, if that
 NAMES = ["%s%d" % ("vio" if i % 2 == 0 else "ser", i) for i in range(COUNT)]
 RESET, STOPPED, KILLED, REST = "vio0", "ser1", "vio2", NAMES[3:]
 pool = concurrent.futures.ThreadPoolExecutor(COUNT)
@@ -159,7 +158,7 @@ def _():
         got = states()
         want = dict.fromkeys(REST, "connected") | {STOPPED: "silent", KILLED: "absent"}
         assert {n: got[n] for n in want} == want, got
-        hostd.wait_event("agent-up", since, 120, RESET)
+        hostd.wait_event("agent-up", since, 200, RESET)
         down = hostd.wait_event("agent-down", since, 60, RESET)
         assert down["data"]["reason"] == "reset", down
     p99 = beside.figures("beside a reset, a stop and an end")
