@@ -117,7 +117,9 @@ def main():
             time.sleep(0.05)
         with open(keep) as f:
             pid = int(f.read())
-        runner.terminate()
+        for _ in range(50):     # who is in a hurry says it twice
+            runner.terminate()
+            time.sleep(0.0005)
         status = runner.wait(20)
         deadline = time.monotonic() + 5
         while alive(pid) and time.monotonic() < deadline:
