@@ -2,6 +2,8 @@
 
 SPDX-License-Identifier: MIT
 """
+import os
+import re
 import socket
 import time
 
@@ -59,18 +61,25 @@ def wait_listening(path, seconds=10, alive=None):
     servers that take one connection only.
 
     That the file exists is not enough: bind() makes it, listen() comes later, and
-    who connects in between is refused.  alive as above.
+    who connects in between is refused.  Our own programs listen under another name and
+    rename that (common/sock.c), which the kernel goes on showing.  alive as above.
     """
+    ours = re.compile(re.escape(os.path.dirname(path)) + r"/\.[^/]{6}/s")
+
     def look():
         if alive:
             alive()
+        renamed = False
         with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as f:
+            next(f)                     # the columns' names
             for line in f:
                 # Num RefCount Protocol Flags Type St Inode Path; 0x10000: it accepts
                 fields = line.rstrip("\n").split(None, 7)
-                if len(fields) == 8 and fields[7] == path and int(fields[3], 16) & 0x10000:
-                    return True
-        return False
+                accepts = len(fields) == 8 and int(fields[3], 16) & 0x10000
+                if len(fields) == 8 and fields[7] == path:
+                    return bool(accepts)
+                renamed |= bool(accepts and ours.fullmatch(fields[7]))
+        return renamed and os.path.exists(path)
     wait_until(look, seconds, "a listener on %s" % path)
 
 
