@@ -139,14 +139,6 @@ def guest_cpu(link):
     return sum(int(line.split()[0]) for line in out.splitlines()) / 1e9
 
 
-def processor():
-    """How long the guest's processor ran, and how long it waited for one of the host's: to
-    the guest that is time of whatever ran there."""
-    thread = rig.guest.qmp("query-cpus-fast")[0]["thread-id"]
-    with open("/proc/%d/task/%d/schedstat" % (rig.guest.qemu.pid, thread)) as f:
-        return [int(word) for word in f.read().split()[:2]]
-
-
 @rig.row("no host for a while", "virtproxy killed, %d s without; an agent takes < 1 %% of the "
          "guest's processor" % IDLE, load=False)
 def _(links, _n):
@@ -154,9 +146,10 @@ def _(links, _n):
         link.proxy.process.kill()
     rig.guest.sh("sleep 1")
     before, began = {k: guest_cpu(link) for k, link in links.items()}, time.monotonic()
-    was = processor()
+    was = rig.processor()
     time.sleep(IDLE)
-    ran, waited = (now - then for now, then in zip(processor(), was))
+    # What the guest's processor waited for the host's is not the agent's.
+    ran, waited = (now - then for now, then in zip(rig.processor(), was))
     for k, link in links.items():
         took = (guest_cpu(link) - before[k]) / (time.monotonic() - began)
         took *= ran / (ran + waited)

@@ -41,7 +41,8 @@ import traceback
 from .env import scale, tmpdir
 from .guest import Guest
 from .host import Proxy
-from .load import Call, Echo, Get, KINDS, NAMED, Put, guest_options
+from .load import (CALL_SECONDS, CALL_START, Call, Echo, Get, KINDS, NAMED, Put,
+                   guest_options)
 from .proxy import Ctl
 from .record import record
 from .rpc import xmlrpc_proxy
@@ -299,7 +300,9 @@ class Rig:
         """Whether the guest begins streams and calls; off: waits until all are over."""
         self.guest.sh("%s /run/go" % (">" if go else "rm -f"))
         if not go:
-            self.guest.sh("while pidof stream va-client; do usleep 50000; done", 60)
+            # The files also speak for a step that has looked at go and begins.
+            self.guest.sh("while ls /run/busy-* >/dev/null 2>&1 || pidof stream va-client; do "
+                          "usleep 50000; done", 120)
 
     def _turn(self, since, calls=True, seconds=FINISH):
         """Waits until all have done their work once, begun after since; what has not.
@@ -402,6 +405,20 @@ class Rig:
         except (OSError, EOFError) as e:
             return repr(e)
 
+    # --- the guest's processor --------------------------------------------------------
+
+    def processor(self):
+        """How long it ran, and how long it waited for one of the host's, which to the guest
+        is time of whatever runs there; nanoseconds."""
+        thread = self.guest.qmp("query-cpus-fast")[0]["thread-id"]
+        with open("/proc/%d/task/%d/schedstat" % (self.guest.qemu.pid, thread)) as f:
+            return [int(word) for word in f.read().split()[:2]]
+
+    def starved(self):
+        """How many times slower than alone on its host it has been since it started."""
+        ran, waited = self.processor()
+        return (ran + waited) / max(ran, 1)
+
     # --- what must hold -------------------------------------------------------------
 
     def _count_file(self):
@@ -438,9 +455,12 @@ class Rig:
             if res.row.rewinds:
                 link.doubtful.update(calls)
             for line in self._news(link, "calls"):
-                ident, status = line.split()
+                ident, status, took = line.split()
                 if int(status) not in NAMED:
                     res.wrong(kind, "hung", "the guest's call %s: status %s" % (ident, status))
+                elif int(took) > CALL_SECONDS + CALL_START * scale() * self.starved():
+                    res.wrong(kind, "hung", "the guest's call %s: %s s, its deadline was %d"
+                              % (ident, took, CALL_SECONDS))
                 elif ident in link.doubtful or res.row.rewinds:
                     continue
                 elif int(status) == 0 and ident not in calls:

@@ -29,6 +29,7 @@ from .wait import connect_unix
 
 KINDS = ("virtio", "serial")
 CALL_SECONDS = 12       # a call's own deadline
+CALL_START = 8          # beyond it, for the guest's slow processor to start and end a program
 RECORD = struct.Struct("=6Q2Q")
 MAGIC = 0x7661737472656d31
 MASK = (1 << 64) - 1
@@ -52,7 +53,7 @@ def guest_options(kinds=KINDS, call="host.count %s", streams=True):
     files.update({"/srv/data-" + k: SERVED[:SIZE[k]] for k in kinds})
     files["/va/load"] = GUEST_LOAD, 0o755
     files["/va/call"] = "#!/bin/sh\nexec timeout %d va-client -t %d call %s\n" % (
-        CALL_SECONDS + 8, CALL_SECONDS, call % "$1"), 0o755
+        CALL_SECONDS * 10, CALL_SECONDS, call % "$1"), 0o755
     return {"files": files, "programs": {"/bin/va-client": program("va-client")},
             "boot": ": >/run/go\n" + "".join(
                 "/va/load %s %s %d %d &\n" % (k, RUNTIME[k], RECORDS[k] * streams, PAUSE_US[k])
@@ -64,16 +65,23 @@ GUEST_LOAD = """#!/bin/sh
 cd /run
 boot=$(head -c 8 /proc/sys/kernel/random/boot_id)
 [ $3 = 0 ] || while :; do
+	: >busy-$1-stream
 	[ ! -e go ] || /va/stream $2/host.sock $3 $4 >>streams-$1
+	rm -f busy-$1-stream
 	usleep 50000
 done &
 n=0
 while :; do
 	n=$((n + 1))
+	: >busy-$1-call
 	[ ! -e go ] || {
+		read -r began _ </proc/uptime
 		VA_RUNTIME_DIR=$2 /va/call $1-$boot-$n >/run/call-$1 2>&1
-		echo $1-$boot-$n $? >>calls-$1
+		status=$?
+		read -r ended _ </proc/uptime
+		echo $1-$boot-$n $status $((${ended%.*} - ${began%.*})) >>calls-$1
 	}
+	rm -f busy-$1-call
 	usleep 1500000
 done
 """
