@@ -47,16 +47,23 @@ static void put_text(struct va_value *data, const char *name, const char *text,
 					       strlen(text))), r);
 }
 
-/* Unless the same was told when the host asked for it. */
+/* Is it what we were asked for?  Then it was told, with who asked. */
+static bool is_ours(const struct agent_farewell *f, struct init_shutdown *st)
+{
+	const char *asked = __atomic_load_n(&f->ctx->power_mode, __ATOMIC_ACQUIRE);
+
+	if (!asked || (strcmp(st->mode, "unknown") != 0 && strcmp(st->mode, asked) != 0 &&
+		       !(st->or_mode && strcmp(st->or_mode, asked) == 0)))
+		return false;
+	snprintf(st->mode, sizeof(st->mode), "%s", asked);
+	return true;
+}
+
 static void tell_host(const struct agent_farewell *f, const struct init_shutdown *st)
 {
-	CLEANUP_VALUE struct va_value *data = NULL;
-	const char *asked = __atomic_load_n(&f->ctx->power_mode, __ATOMIC_ACQUIRE);
+	CLEANUP_VALUE struct va_value *data = va_struct();
 	int r = 0;
 
-	if (asked && (strcmp(st->mode, "unknown") == 0 || strcmp(st->mode, asked) == 0))
-		return;
-	data = va_struct();
 	guest_set(data, "mode", va_string(st->mode), &r);
 	guest_set(data, "by", va_string("init"), &r);
 	guest_set(data, "init", va_string(st->init), &r);
@@ -72,15 +79,12 @@ static void *farewell(void *arg)
 {
 	CLEANUP_FREE struct agent_farewell *f = arg;
 	CLEANUP_BUF struct buf b = BUF_INIT(128);
-	const char *asked;
 	struct init_shutdown st;
 	int r;
 
 	if (init_going_down(f->ctx->spawn, f->from, &st)) {
-		tell_host(f, &st);
-		asked = __atomic_load_n(&f->ctx->power_mode, __ATOMIC_ACQUIRE);
-		if (asked && strcmp(st.mode, "unknown") == 0)
-			snprintf(st.mode, sizeof(st.mode), "%s", asked);
+		if (!is_ours(f, &st))
+			tell_host(f, &st);
 		snprintf(f->reason, sizeof(f->reason), "shutdown: %s, by %s",
 			 st.mode, st.init);
 	}

@@ -142,6 +142,25 @@ def _():
         hostd.wait_event("booted", last, 60, kind)
 
 
+@suite.case("the host asks busybox's init to reboot, then to halt: done, and told once")
+def _():
+    for mode in ("reboot", "halt"):
+        last = last_seq()
+        hostd.guest_rpc("serial").guest.shutdown(mode)
+        down = hostd.wait_event("agent-down", last, 30, "serial")["data"]
+        assert down["reason"] == "shutdown" and mode in down["detail"], down
+        begun = events(last, "serial", "shutdown-begun")
+        assert [(e["data"]["by"], e["data"]["mode"], e["data"]["via"]) for e in begun] == \
+            [("host", mode, "virtagent")], begun
+        if mode == "halt":
+            guest.wait_console("System halted", 60)
+            assert guest.qemu.running()
+            guest.qmp("system_reset")
+        guest.wait_boot()
+        for kind in KINDS:
+            hostd.wait_event("booted", last, 60, kind)
+
+
 @suite.case("the host asks busybox's init to power off: one event, with who asked")
 def _():
     last = last_seq()

@@ -100,17 +100,17 @@ def asks(call, *words):
                "shutdown(8) to be run")
     assert time.monotonic() - began >= 0.9, "acted too soon"
     said = guest.sh("cat /run/shutdown").split()
-    assert said[:2] == list(words), said
+    assert said[:len(words)] == list(words), said
     return reply
 
 
 @suite.case("guest.shutdown answers, then runs shutdown(8); the words of the original")
 def _():
     rpc = server()
-    assert asks(lambda: rpc.guest.shutdown(), "-P", "now")["mode"] == "powerdown"
+    assert asks(lambda: rpc.guest.shutdown(), "-h", "-P", "now")["mode"] == "powerdown"
     assert asks(lambda: rpc.guest.shutdown("reboot"), "-r", "now")["mode"] == "reboot"
-    assert asks(lambda: rpc.guest.shutdown("poweroff"), "-P", "now")["mode"] == "powerdown"
-    assert asks(lambda: rpc.va.shutdown("halt"), "-H", "now") == "dummy"
+    assert asks(lambda: rpc.guest.shutdown("poweroff"), "-h", "-P", "now")["mode"] == "powerdown"
+    assert asks(lambda: rpc.va.shutdown("halt"), "-h", "-H", "now") == "dummy"
     try:
         rpc.guest.shutdown("sideways")
         raise AssertionError("no fault")
@@ -155,11 +155,24 @@ def _():
     assert asked_for() == []
 
 
+@suite.case("a program that refuses is not taken for a shutdown that goes on")
+def _():
+    guest.sh("mv /sbin/shutdown /sbin/good; printf '#!/bin/sh\\nexit 3\\n' >/sbin/shutdown; "
+             "chmod 755 /sbin/shutdown")
+    try:
+        server().guest.shutdown("reboot")
+        wait_until(lambda: "reboot, asked for by uid 0 of the host, failed: /sbin/shutdown "
+                   "ended with status 3" in guest.sh("cat /frozen/agent.log"), 20, "the log line")
+        assert not guest.sh("ls /run/virtagent/shutdown 2>/dev/null || true")
+    finally:
+        guest.sh("mv /sbin/good /sbin/shutdown")
+
+
 @suite.case("the next one that is asked for takes the place of what waits")
 def _():
     rpc = server()
     rpc.guest.shutdown("reboot", 3)
-    assert asks(rpc.guest.shutdown, "-P", "now")["mode"] == "powerdown"
+    assert asks(rpc.guest.shutdown, "-h", "-P", "now")["mode"] == "powerdown"
     guest.sh("rm -f /run/shutdown; sleep 4")
     assert asked_for() == []
 

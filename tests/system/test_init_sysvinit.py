@@ -31,6 +31,14 @@ def down(last):
     return hostd.wait_event("agent-down", last, 60)["data"]
 
 
+def booted_again(last):
+    """The boot that follows the agent-down after last has an agent again."""
+    gone = hostd.wait_event("agent-down", last, 60)["seq"]
+    guest.wait_boot()
+    hostd.wait_event("booted", gone, 90)
+    hostd.wait_event("agent-up", gone, 90)
+
+
 @suite.case("the script of its runlevel starts the agent, the host hears of it")
 def _():
     hostd.wait_event("agent-up", seconds=90)
@@ -63,8 +71,43 @@ def _():
     data = down(last)
     assert data["reason"] == "shutdown" and data["detail"] == "reboot, by sysvinit", data
     assert "kernel of today" in guest.console(), guest.console()[-2000:]
-    guest.wait_boot()
-    hostd.wait_event("booted", last, 90)
+    booted_again(last)
+
+
+@suite.case("init 6 in the guest is told before the machine goes")
+def _():
+    last = last_seq()
+    # By its path: the shell is busybox's, to which "init" is its own applet.
+    guest.sh("(sleep 1; /sbin/init 6) >/dev/null 2>&1 &")
+    e = hostd.wait_event("shutdown-begun", last, 60)
+    want = {"mode": "reboot", "by": "init", "init": "sysvinit", "target": "runlevel 6"}
+    assert {k: e["data"].get(k) for k in want} == want, e
+    assert down(last)["reason"] == "shutdown"
+    booted_again(last)
+
+
+@suite.case("halt by the host: the CPU stops, the machine stays")
+def _():
+    last = last_seq()
+    va("halt", "vm1")
+    assert down(last)["detail"] == "halt, by sysvinit"
+    # Runlevel 0 is halt and powerdown alike: it must not pass for somebody else's.
+    begun = [e["data"] for e in hostd.events(last) if e["event"] == "shutdown-begun"]
+    assert [(d["by"], d["mode"]) for d in begun] == [("host", "halt")], begun
+    guest.wait_console("System halted", 60)
+    assert guest.qemu.running()
+    guest.qmp("system_reset")
+    booted_again(last)
+
+
+@suite.case("shutdown --wait: acknowledged, done, the machine is off")
+def _():
+    last = last_seq()
+    va("shutdown", "vm1", "--wait", seconds=120)
+    assert guest.qemu.wait(60) == 0
+    begun = [e["data"] for e in hostd.events(last) if e["event"] == "shutdown-begun"]
+    assert [d["by"] for d in begun] == ["host"] and begun[0]["mode"] == "powerdown", begun
+    assert down(last)["detail"] == "powerdown, by sysvinit"
 
 
 suite.main()

@@ -182,6 +182,7 @@ bool init_going_down(struct spawn_client *spawn, pid_t from,
 		ret->init = "sysvinit";
 		snprintf(ret->mode, sizeof(ret->mode), "%s",
 			 level == '6' ? "reboot" : "powerdown");
+		ret->or_mode = level == '0' ? "halt" : NULL;
 		snprintf(ret->target, sizeof(ret->target), "runlevel %c", level);
 		return true;
 	}

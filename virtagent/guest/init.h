@@ -14,6 +14,7 @@
 struct init_shutdown {
 	const char *init; /* "systemd", "sysvinit", "init" (any other) */
 	char mode[16];	  /* halt, powerdown, reboot, or "unknown" */
+	const char *or_mode; /* what it may be as well (runlevel 0), or NULL */
 	char target[64];  /* systemd's, or "runlevel N"; "" = not known */
 	char message[256]; /* what users were told; "" = none or not known */
 	long uid;	  /* who asked, where init tells; -1 = it does not */

@@ -20,7 +20,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,12 +41,12 @@
 #define POWER_TRIES 5
 
 static const struct power_mode modes[] = {
-	{ "halt", "halt", "-H", "/sbin/halt" },
-	{ "powerdown", "powerdown", "-P", "/sbin/poweroff" },
-	{ "shutdown", "powerdown", "-P", "/sbin/poweroff" },
-	{ "poweroff", "powerdown", "-P", "/sbin/poweroff" },
-	{ "reboot", "reboot", "-r", "/sbin/reboot" },
-	{ "suspend", "suspend", NULL, NULL },
+	{ "halt", "halt", { "-h", "-H" }, "/sbin/halt" },
+	{ "powerdown", "powerdown", { "-h", "-P" }, "/sbin/poweroff" },
+	{ "shutdown", "powerdown", { "-h", "-P" }, "/sbin/poweroff" },
+	{ "poweroff", "powerdown", { "-h", "-P" }, "/sbin/poweroff" },
+	{ "reboot", "reboot", { "-r", NULL }, "/sbin/reboot" },
+	{ "suspend", "suspend", { NULL, NULL }, NULL },
 };
 
 const struct power_mode *power_find(const char *word)
@@ -55,39 +57,32 @@ const struct power_mode *power_find(const char *word)
 	return NULL;
 }
 
-static int start_program(struct guest_context *ctx, const char *const *argv,
-			 uint64_t delay_ns, int cancel_fd)
-{
-	struct spawn_request rq = {
-		.argv = argv, .fds = { -1, -1, -1 }, .flags = SPAWN_KEEP,
-		.delay_ns = delay_ns,
-	};
-	struct spawn_job *job;
-	int r = spawn_start(ctx->spawn, &rq, cancel_fd, POWER_WAIT_NS, &job);
+#define ARGV_MAX 6
 
-	if (r == 0)
-		spawn_job_free(job);
-	return r;
-}
-
-/* What does it, for start_program(); argv[0] may be missing in this guest. */
+/* What does it; argv[0] may be missing in this guest. */
 static void fill_argv(const struct power_mode *m, const char *message,
-		      const char *argv[5])
+		      const char *argv[ARGV_MAX])
 {
-	/* "now", not "+0": systemd shows users the message of that one only. */
-	const char *const usual[] = { "/sbin/shutdown", m->option, "now", message, NULL };
+	size_t n = 0;
 
-	memcpy(argv, usual, sizeof(usual));
+	argv[n++] = "/sbin/shutdown";
 	if (access(argv[0], X_OK) < 0) {
 		argv[0] = m->program;
-		argv[1] = NULL;
+		argv[n] = NULL;
+		return;
 	}
+	for (size_t i = 0; i < 2 && m->options[i]; i++)
+		argv[n++] = m->options[i];
+	/* Not "+0": systemd shows users the message of "now" only. */
+	argv[n++] = "now";
+	argv[n++] = message;
+	argv[n] = NULL;
 }
 
 bool guest_power_possible(const char *word)
 {
 	const struct power_mode *m = power_find(word);
-	const char *argv[5];
+	const char *argv[ARGV_MAX];
 	char states[64];
 
 	if (!m)
@@ -150,31 +145,102 @@ static void set_begun(struct guest_context *ctx, const struct power_mode *m,
 }
 
 static void failed(struct guest_context *ctx, const struct power_plan *p,
-		   const char *event, int err)
+		   const char *why)
 {
+	bool sleeps = !power_find(p->mode)->program;
 	CLEANUP_VALUE struct va_value *data = va_struct();
 	int r = 0;
 
 	log_warning("%s, asked for by uid %lld of the %s, failed: %s", p->mode,
-		    (long long)p->uid, p->by, strerror(-err));
+		    (long long)p->uid, p->by, why);
 	forget_plan(ctx);
-	if (strcmp(event, "suspend-failed") != 0)
+	if (!sleeps) {
+		__atomic_store_n(&ctx->power_mode, NULL, __ATOMIC_RELEASE);
 		guest_set(data, "mode", va_string(p->mode), &r);
-	guest_set(data, "error", va_string(strerror(-err)), &r);
-	post(ctx, event, take_ptr(data), r);
+	}
+	guest_set(data, "error", va_string(why), &r);
+	post(ctx, sleeps ? "suspend-failed" : "shutdown-failed", take_ptr(data), r);
+}
+
+/* --- the program ----------------------------------------------------------------- */
+
+static int detach(void *(*fn)(void *), void *arg)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, fn, arg) != 0)
+		return -EAGAIN;
+	pthread_detach(thread);
+	return 0;
+}
+
+struct watched {
+	struct guest_context *ctx;
+	struct power_plan plan;
+	struct spawn_job *job;
+	char program[32];
+};
+
+/* It was acknowledged long ago: that the program refuses must not be lost.  One
+ * that a signal ends was met by the shutdown itself. */
+static void *watch_thread(void *arg)
+{
+	CLEANUP_FREE struct watched *w = arg;
+	struct pollfd p = { .fd = spawn_job_fd(w->job), .events = POLLIN };
+	struct spawn_status st;
+	char why[128];
+
+	while (poll(&p, 1, -1) <= 0)
+		;
+	spawn_job_status(w->job, &st);
+	spawn_job_free(w->job);
+	if (st.state == SPAWN_FAILED)
+		snprintf(why, sizeof(why), "%s: %s", w->program, strerror(-st.error));
+	else if (st.state == SPAWN_EXITED && !st.signal && st.code)
+		snprintf(why, sizeof(why), "%s ended with status %u", w->program, st.code);
+	else
+		return NULL;
+	failed(w->ctx, &w->plan, why);
+	return NULL;
+}
+
+static int start_program(struct guest_context *ctx, const struct power_plan *p,
+			 const char *const *argv, uint64_t delay_ns, int cancel_fd)
+{
+	struct spawn_request rq = {
+		.argv = argv, .fds = { -1, -1, -1 }, .flags = SPAWN_KEEP,
+		.delay_ns = delay_ns,
+	};
+	struct watched *w = calloc(1, sizeof(*w));
+	int r = w ? spawn_start(ctx->spawn, &rq, cancel_fd, POWER_WAIT_NS, &w->job) :
+		    -ENOMEM;
+
+	if (r < 0) {
+		free(w);
+		return r;
+	}
+	w->ctx = ctx;
+	w->plan = *p;
+	snprintf(w->program, sizeof(w->program), "%s", argv[0]);
+	/* Unwatched it runs as well. */
+	if (detach(watch_thread, w) < 0) {
+		spawn_job_free(w->job);
+		free(w);
+	}
+	return 0;
 }
 
 /* --- when its time has come ---------------------------------------------------- */
 
 /* systemd tells the system's services first; else the kernel does it, and write()
  * returns when the guest is awake again. */
-static int suspend_now(struct guest_context *ctx)
+static int suspend_now(struct guest_context *ctx, const struct power_plan *p)
 {
 	static const char *const argv[] = { "/bin/systemctl", "suspend", NULL };
 	CLEANUP_CLOSE int fd = -1;
 
 	if (init_is_systemd())
-		return start_program(ctx, argv, 0, -1);
+		return start_program(ctx, p, argv, 0, -1);
 	fd = open("/sys/power/state", O_WRONLY | O_CLOEXEC);
 	return fd < 0 || write(fd, "mem", 3) < 0 ? -errno : 0;
 }
@@ -189,15 +255,15 @@ static void suspend(struct guest_context *ctx, const struct power_plan *p)
 	data = power_about(p, false, &r);
 	post(ctx, "suspended", data, r);
 	ctx->flush_events(ctx, clock_now() + POWER_TELL_NS);
-	r = suspend_now(ctx);
+	r = suspend_now(ctx, p);
 	if (r < 0)
-		failed(ctx, p, "suspend-failed", r);
+		failed(ctx, p, strerror(-r));
 }
 
 static void begin(struct guest_context *ctx, struct power_plan *p)
 {
 	const struct power_mode *m = power_find(p->mode);
-	const char *argv[5];
+	const char *argv[ARGV_MAX];
 	int r = -EAGAIN;
 
 	if (!m->program) {
@@ -208,11 +274,9 @@ static void begin(struct guest_context *ctx, struct power_plan *p)
 	log_info("%s was asked for: running %s", m->mode, argv[0]);
 	set_begun(ctx, m, p);
 	for (int i = 0; i < POWER_TRIES && r == -EAGAIN; i++)
-		r = start_program(ctx, argv, 0, -1);
-	if (r == 0)
-		return;
-	__atomic_store_n(&ctx->power_mode, NULL, __ATOMIC_RELEASE);
-	failed(ctx, p, "shutdown-failed", r);
+		r = start_program(ctx, p, argv, 0, -1);
+	if (r < 0)
+		failed(ctx, p, strerror(-r));
 }
 
 struct waiting {
@@ -241,18 +305,16 @@ static void *wait_thread(void *arg)
 static int wait_for(struct guest_context *ctx, const struct power_plan *p)
 {
 	struct waiting *w = malloc(sizeof(*w));
-	pthread_t thread;
+	int r;
 
 	if (!w)
 		return -ENOMEM;
 	*w = (struct waiting){ ctx, *p };
 	__atomic_store_n(&ctx->power_due, p->due_ns, __ATOMIC_RELEASE);
-	if (pthread_create(&thread, NULL, wait_thread, w) != 0) {
+	r = detach(wait_thread, w);
+	if (r < 0)
 		free(w);
-		return -EAGAIN;
-	}
-	pthread_detach(thread);
-	return 0;
+	return r;
 }
 
 /* What an agent before this one was asked for and did not live to see. */
@@ -288,7 +350,7 @@ void guest_power_resume(struct guest_context *ctx)
 			 p.mode, (long long)p.uid, p.by);
 		r = wait_for(ctx, &p);
 		if (r < 0)
-			failed(ctx, &p, "shutdown-failed", r);
+			failed(ctx, &p, strerror(-r));
 	}
 }
 
@@ -298,7 +360,7 @@ int power_start(struct guest_context *ctx, struct power_plan *p, bool later,
 		int cancel_fd, const char **ret_program)
 {
 	const struct power_mode *m = power_find(p->mode);
-	const char *argv[5];
+	const char *argv[ARGV_MAX];
 	int r;
 
 	if (later || !m->program) {
@@ -308,7 +370,7 @@ int power_start(struct guest_context *ctx, struct power_plan *p, bool later,
 	fill_argv(m, p->message, argv);
 	*ret_program = argv[0];
 	log_info("%s was asked for: running %s", m->mode, argv[0]);
-	r = start_program(ctx, argv, POWER_DELAY_NS, cancel_fd);
+	r = start_program(ctx, p, argv, POWER_DELAY_NS, cancel_fd);
 	if (r < 0)
 		return r;
 	__atomic_store_n(&ctx->power_due, 0, __ATOMIC_RELEASE);

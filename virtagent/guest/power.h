@@ -18,7 +18,9 @@
 struct power_mode {
 	const char *word; /* as callers say it */
 	const char *mode; /* as the original said it */
-	const char *option; /* of shutdown(8) */
+	/* Of shutdown(8).  sysvinit's takes -H and -P beside -h only, systemd's and
+	 * upstart's the last of them. */
+	const char *options[2];
 	const char *program; /* without shutdown(8); NULL: suspend */
 };
 
