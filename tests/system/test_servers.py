@@ -166,6 +166,52 @@ def _(g):
     guest.sh("kill $(cat /tmp/fw.pid)")
 
 
+# --- Ctrl-C ---------------------------------------------------------------------------
+
+def held(name):
+    """Who in the guest has the file open."""
+    return guest.sh("ls -l /proc/[0-9]*/fd 2>/dev/null | grep -F '%s' || true" % name)
+
+
+@each("Ctrl-C on exec ends the guest's program")
+def _(g):
+    for options in ((), ("--limit", "500")):
+        p = background("exec", *options, g, "--", "sleep", "4321")
+        wait_until(lambda: guest.pids("sleep 4321"), 30, "the program")
+        p.signal(signal.SIGINT)
+        assert p.wait(20) == 130
+        wait_until(lambda: not guest.pids("sleep 4321"), 20, "the program to be gone")
+
+
+@each("Ctrl-C on get and on put: nothing is left here, nothing open or in place there")
+def _(g):
+    here = os.path.join(tmpdir(), "ctrl-c-" + g)
+    os.mkdir(here)
+    guest.sh("truncate -s 8G /tmp/endless")
+    p = background("get", "%s:/tmp/endless" % g, here + "/got")
+    wait_until(lambda: os.listdir(here) and held("/tmp/endless"), 30, "the transfer")
+    p.signal(signal.SIGINT)
+    assert p.wait(20) == 130
+    assert os.listdir(here) == []
+    wait_until(lambda: not held("/tmp/endless"), 20, "the guest to let go")
+    p = subprocess.Popen([program("va-client"), "put", "-", "%s:/tmp/put-%s" % (g, g)],
+                         stdin=subprocess.PIPE, env=dict(hostd.env, VA_GUEST=""))
+    try:
+        p.stdin.write(os.urandom(70000))
+        p.stdin.flush()
+        wait_until(lambda: held("/tmp/"), 30, "the transfer")
+        p.send_signal(signal.SIGINT)
+        assert p.wait(20 * scale()) == 130
+    finally:
+        p.kill()
+        p.stdin.close()
+        p.wait()
+    wait_until(lambda: not held("/tmp/"), 20, "the guest to let go")
+    assert guest.sh("ls /tmp/put-%s 2>/dev/null || true" % g) == ""
+    assert va("put", "-", "%s:/tmp/put-%s" % (g, g), input="whole\n") == ""
+    assert guest.sh("cat /tmp/put-%s; rm /tmp/put-%s" % (g, g)) == "whole\n"
+
+
 # --- dmesg ---------------------------------------------------------------------------
 
 def follows(g, word):
