@@ -326,7 +326,7 @@ static int confine(const struct program *p)
 	r = sandbox_enter(&sb, &why);
 	if (r == -ENOTSUP) {
 		log_info("not confined: %s", why);
-		return 0;
+		return sandbox_no_children();
 	}
 	if (r < 0)
 		log_error("confinement: %s: %s", why, strerror(-r));

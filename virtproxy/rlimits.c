@@ -46,7 +46,6 @@ int sandbox_limits(size_t channels)
 		/* Sanitizers map terabytes. */
 		{ RLIMIT_AS, sandbox_is_possible() ? MEMORY + channels * MEMORY_CHANNEL :
 						     RLIM_INFINITY },
-		{ RLIMIT_NPROC, 0 },
 		{ RLIMIT_CORE, 0 }, /* it would hold the guests' bytes */
 	};
 	int r = 0;
@@ -54,4 +53,9 @@ int sandbox_limits(size_t channels)
 	for (size_t i = 0; r == 0 && i < sizeof(rows) / sizeof(rows[0]); i++)
 		r = lower(rows[i].what, rows[i].most);
 	return r;
+}
+
+int sandbox_no_children(void)
+{
+	return lower(RLIMIT_NPROC, 0);
 }

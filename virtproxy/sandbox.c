@@ -335,6 +335,8 @@ static int load_filter(const struct sandbox *s)
 	r = make_program(s, room, max, &n);
 	program.len = (unsigned short)(n / sizeof(struct sock_filter));
 	program.filter = room;
+	if (r == 0)
+		r = sandbox_no_children();
 	if (r == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
 		r = -errno;
 	munmap(room, max);

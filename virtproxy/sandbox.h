@@ -18,8 +18,11 @@ struct sandbox {
 /* Can this build be confined (sanitizers and coverage cannot)? */
 bool sandbox_is_possible(void);
 /* Lowers what the kernel lets a process with so many channels have: descriptors,
- * memory, processes, core files (rlimits.c).  0 or a negative errno. */
+ * memory, core files (rlimits.c).  0 or a negative errno. */
 int sandbox_limits(size_t channels);
+/* And processes: none.  sandbox_enter() does so when it needs none itself any more; for
+ * whoever runs without. */
+int sandbox_no_children(void);
 /*
  * From here on: no new privileges, no capabilities (but, if it has it and
  * foreign is set, the one to open what belongs to others), and the system calls of
