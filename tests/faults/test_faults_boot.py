@@ -19,19 +19,19 @@ def _(_links, _n):
 
 @rig.row("guest reboots", "reboot(8) in the guest", boots=True)
 def _(_links, _n):
-    rig.guest.sh("(usleep 100000; reboot) >/dev/null 2>&1 &")
+    rig.guest.sh("(usleep 500000; reboot) >/dev/null 2>&1 &")
     rig.guest.wait_boot()
 
 
 @rig.row("guest reboots at once", "reboot -f: nobody is told, nothing is flushed", boots=True)
 def _(_links, _n):
-    rig.guest.sh("(usleep 100000; reboot -f) >/dev/null 2>&1 &")
+    rig.guest.sh("(usleep 500000; reboot -f) >/dev/null 2>&1 &")
     rig.guest.wait_boot()
 
 
 @rig.row("guest panics", "sysrq c, the kernel reboots (panic=-1)", boots=True)
 def _(_links, _n):
-    rig.guest.sh("(usleep 100000; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &")
+    rig.guest.sh("(usleep 500000; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &")
     rig.guest.wait_boot()
 
 

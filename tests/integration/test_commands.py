@@ -462,7 +462,7 @@ def _():
 def _():
     for typed, ours in (("list", "va-client guests"), ("push", "va-client put"),
                         ("console", "va-client shell"), ("port-forward", "va-client forward")):
-        va(hostd.env, typed, "web", code=3, text="here it is: " + ours)
+        va(hostd.env, typed, "web", code=3, text="is it this: " + ours)
     va(hostd.env, "nosuch", code=3, text="va-client help lists them")
 
 

@@ -118,7 +118,7 @@ def _():
     va("kill", "--forget", job)
     assert row(job) == ""
     assert "there is no job " + job in va("attach", job, code=125)
-    assert "attach [OPTION...] [GUEST] JOB" in va("attach", "--help")
+    assert "attach [OPTION...] GUEST | [GUEST] JOB" in va("attach", "--help")
 
 
 @suite.case("kill: one, several, which signal, what has ended; each error names its job")

@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -15,6 +16,12 @@
 #define BEGIN (1000 * SEC)
 
 static const struct watch_limits limits = { 60 * SEC, 60 * SEC };
+
+/* The limits are counted here in seconds as they are configured. */
+__attribute__((constructor)) static void seconds_as_they_are(void)
+{
+	unsetenv("VA_TIME_SCALE");
+}
 
 /* Ticks until it hangs, in seconds; 0 = it did not within an hour. */
 static uint64_t hangs_after(struct watch *w, uint64_t now)
