@@ -60,6 +60,7 @@ struct agent {
 	struct loop_signal *signals[2];
 	struct agent_stop stop;
 	struct agent_end before; /* how the last server, or endpoint, ended */
+	bool session;	/* with the host */
 	uint64_t bytes; /* of all streams, at trim_at */
 	uint64_t trim_at; /* when memory was last given back, or not for them */
 };
@@ -175,11 +176,21 @@ static void tell_end(struct agent *a, const struct agent_end *end)
 		(void)agent_child_send(a->server, IPC_ENDED, &b, NULL, 0);
 }
 
+/* The server asks nothing of a host that is away. */
+static void tell_session(struct agent *a)
+{
+	CLEANUP_BUF struct buf b = BUF_INIT(8);
+
+	if (buf_put_u8(&b, a->session) == 0)
+		(void)agent_child_send(a->server, IPC_SESSION, &b, NULL, 0);
+}
+
 static void server_started(void *arg)
 {
 	struct agent *a = arg;
 
 	join(a);
+	tell_session(a);
 	tell_end(a, &a->before);
 	flush_lines(a);
 	agent_streams_offer(&a->streams, true);
@@ -352,6 +363,8 @@ static void on_session(void *arg, bool up, const char *why)
 {
 	struct agent *a = arg;
 
+	a->session = up;
+	tell_session(a);
 	if (up)
 		loop_timer_stop(a->remind);
 	else if (!agent_stopping(&a->stop))

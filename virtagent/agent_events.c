@@ -3,8 +3,9 @@
  *
  * One thread sends the queue's events in order by host.event.send, each under
  * "AGENT-ID/NUMBER", so that one that is sent again after a broken connection is
- * kept once by the host.  While the host is away it tries again with growing
- * pauses; an event that the host refuses for good is dropped, with a log line.
+ * kept once by the host.  While the host does not take them it tries again with
+ * growing pauses; without a session it waits for one, which costs nothing.  An
+ * event that the host refuses for good is dropped, with a log line.
  *
  * The same thread notices a resume: a timer on the wall clock is cancelled when
  * that clock is set, which a resume does, and then CLOCK_BOOTTIME has run ahead
@@ -43,6 +44,8 @@
 #define SEND_NS (10 * NSEC_PER_SEC)
 #define PAUSE_FIRST_NS NSEC_PER_SEC
 #define PAUSE_MAX_NS (10 * NSEC_PER_SEC)
+/* Without a session: should the word that there is one again have been lost. */
+#define PAUSE_AWAY_NS (60 * NSEC_PER_SEC)
 #define ASLEEP_MIN_NS NSEC_PER_SEC
 /* From our own suspend to the system's hook. */
 #define SUSPEND_ONCE_NS (10 * NSEC_PER_SEC)
@@ -64,6 +67,7 @@ struct agent_events {
 	pthread_t thread;
 	int wake_fd, clock_fd;
 	int hurry_fd; /* try now, although the host was away */
+	bool away;    /* there is no session with the host */
 	uint64_t failures; /* to send */
 	uint64_t suspended_at; /* when "suspended" was queued last; 0 = never */
 	uint64_t asleep_ns; /* CLOCK_BOOTTIME ahead of CLOCK_MONOTONIC */
@@ -221,6 +225,18 @@ int agent_events_flush(struct agent_events *e, uint64_t deadline_ns)
 	return -r;
 }
 
+void agent_events_host(struct agent_events *e, bool there)
+{
+	uint64_t one = 1;
+
+	pthread_mutex_lock(&e->lock);
+	e->away = !there;
+	pthread_mutex_unlock(&e->lock);
+	/* A full counter is a wake-up already. */
+	if (there && write(e->hurry_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		log_warning("events: %s", strerror(errno));
+}
+
 unsigned agent_events_waiting(struct agent_events *e)
 {
 	unsigned n;
@@ -371,14 +387,33 @@ static void failed(struct agent_events *e)
 	pthread_mutex_unlock(&e->lock);
 }
 
+static bool away(struct agent_events *e)
+{
+	bool is;
+
+	pthread_mutex_lock(&e->lock);
+	is = e->away;
+	pthread_mutex_unlock(&e->lock);
+	return is;
+}
+
+/* As send_one(), which is not tried without a session unless it is due. */
+static int send_if(struct agent_events *e, struct http_client **http, bool due)
+{
+	if (due || !away(e))
+		return send_one(e, http);
+	return agent_events_waiting(e) ? -EAGAIN : 0;
+}
+
 static void *sender(void *arg)
 {
 	struct agent_events *e = arg;
 	struct http_client *http = NULL;
 	uint64_t pause = PAUSE_FIRST_NS, count;
+	bool due = false;
 
 	for (;;) {
-		int r = send_one(e, &http);
+		int r = send_if(e, &http, due), n;
 		struct pollfd fds[3] = { { .fd = e->wake_fd, .events = POLLIN },
 					 { .fd = e->clock_fd, .events = POLLIN },
 					 { .fd = e->hurry_fd, .events = POLLIN } };
@@ -394,7 +429,10 @@ static void *sender(void *arg)
 			fds[0].fd = -1;
 		if (r < 0)
 			failed(e);
-		poll(fds, 3, r < 0 ? (int)(pause / NSEC_PER_MSEC) : -1);
+		if (away(e))
+			pause = PAUSE_AWAY_NS;
+		n = poll(fds, 3, r < 0 ? (int)(pause / NSEC_PER_MSEC) : -1);
+		due = n == 0 || (n > 0 && fds[2].revents);
 		if (fds[1].revents)
 			clock_was_set(e);
 		if (fds[2].revents &&
@@ -403,7 +441,9 @@ static void *sender(void *arg)
 		if (fds[0].revents && read(e->wake_fd, &count, sizeof(count)) < 0 &&
 		    errno != EAGAIN)
 			break;
-		if (r < 0)
+		if (fds[2].revents)
+			pause = PAUSE_FIRST_NS;
+		else if (r < 0)
 			pause = pause * 2 < PAUSE_MAX_NS ? pause * 2 : PAUSE_MAX_NS;
 	}
 	http_client_free(http);
@@ -450,7 +490,7 @@ static int start_thread(struct agent_events *e)
 
 struct agent_events *agent_events_new(const char *host_socket,
 				      const char *agent_id, const char *boot_id,
-				      const char *state_file)
+				      const char *state_file, bool there)
 {
 	struct agent_events *e = calloc(1, sizeof(*e));
 	pthread_condattr_t attr;
@@ -461,6 +501,7 @@ struct agent_events *agent_events_new(const char *host_socket,
 	e->agent_id = strdup(agent_id);
 	e->boot_id = strdup(boot_id);
 	e->state_file = state_file ? strdup(state_file) : NULL;
+	e->away = !there;
 	e->end = &e->first;
 	e->bytes_max = VA_EVENT_QUEUE_MAX;
 	e->asleep_ns = asleep();

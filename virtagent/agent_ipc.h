@@ -7,7 +7,7 @@
  * version only catches a binary that was exchanged under a running agent.
  *
  *	endpoint -> server	PING, STREAM (+1 fd), SPAWNER (+1 fd), RELOAD, LOG,
- *				STOPPING, ENDED
+ *				STOPPING, ENDED, SESSION
  *	server -> endpoint	PONG, TAKEN, BUSY, STOPPED
  *	endpoint -> spawner	PING, SERVER (+1 fd)
  *	spawner -> endpoint	PONG
@@ -49,6 +49,7 @@ enum ipc_type {
 	IPC_STOPPED = 10, /* text: why, as the host is to be told */
 	IPC_ENDED = 11,	  /* a process of the agent (agent_end.h) */
 	IPC_BUSY = 12, /* the server begins to wait for a program */
+	IPC_SESSION = 13, /* u8 there is a session with the host */
 	IPC_START = 16,
 	IPC_KILL = 17,
 	IPC_STARTED = 18,

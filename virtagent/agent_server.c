@@ -50,6 +50,7 @@
 #define FLUSH_MS 200
 /* Without a request for this long, memory is given back. */
 #define QUIET_NS (2 * NSEC_PER_SEC)
+#define TRIM_PAUSE_MAX (60 * NSEC_PER_SEC)
 
 /* --- events ----------------------------------------------------------------- */
 
@@ -176,6 +177,14 @@ static void on_log(struct ipc_msg *m)
 		agent_log_add((enum log_level)level, text);
 }
 
+static void on_session(struct agent_server *s, struct ipc_msg *m)
+{
+	uint8_t up;
+
+	if (buf_get_u8(&m->body, &up) == 0)
+		agent_events_host(s->events, up != 0);
+}
+
 /* Called by threads that start programs. */
 static void on_busy(void *arg)
 {
@@ -184,16 +193,18 @@ static void on_busy(void *arg)
 	(void)ipc_send(s->ipc_fd, IPC_BUSY, NULL, NULL, 0);
 }
 
-/* Gives memory back when no request has come or gone for a while; again and
- * again, because other threads have their timers. */
+/* Gives memory back when no request has come or gone for a while; again, but ever
+ * more seldom, because other threads have their timers. */
 static void trim(struct agent_server *s)
 {
-	uint64_t now = clock_now();
+	uint64_t now = clock_now(), moved = http_server_moved(s->http);
 
-	if (now - s->trimmed_at < MEMORY_TRIM_NS ||
-	    now - http_server_moved(s->http) < QUIET_NS)
+	if (moved > s->trimmed_at || !s->trim_pause)
+		s->trim_pause = MEMORY_TRIM_NS;
+	if (now - s->trimmed_at < s->trim_pause || now - moved < QUIET_NS)
 		return;
 	memory_trim();
+	s->trim_pause = s->trim_pause * 2 < TRIM_PAUSE_MAX ? s->trim_pause * 2 : TRIM_PAUSE_MAX;
 	s->trimmed_at = now;
 }
 
@@ -229,6 +240,8 @@ static bool ipc_input(struct agent_server *s)
 		on_ended(s, &m);
 	else if (m.type == IPC_STOPPING)
 		on_stopping(s, &m);
+	else if (m.type == IPC_SESSION)
+		on_session(s, &m);
 	else if (m.type == IPC_RELOAD)
 		agent_judge_reload(s);
 	return true;
@@ -302,9 +315,10 @@ static int start_events(struct agent_server *s)
 	char booted[PATH_MAX];
 
 	snprintf(booted, sizeof(booted), "%s/booted", dir_runtime());
+	/* An endpoint tells of the session, after its start. */
 	s->events = agent_events_new(s->options->host_socket, s->ctx.agent_id,
 				     s->ctx.boot_id,
-				     s->ipc_fd >= 0 ? booted : NULL);
+				     s->ipc_fd >= 0 ? booted : NULL, s->ipc_fd < 0);
 	return s->events ? 0 : -ENOMEM;
 }
 
