@@ -3,8 +3,8 @@
  *
  * Reads and writes are independent: the channel is read whenever it has bytes,
  * whatever the streams do (the mux's credit bounds the memory), and written
- * whenever the mux offers something.  About once a second everything is tried again
- * even if no event came, because wake-ups of virtio ports get lost.
+ * whenever the mux offers something.  About once a second (at rest: two) everything
+ * is tried again even if no event came, because wake-ups of virtio ports get lost.
  *
  * Opening is repeated for ever.  A channel that is open but silent is closed and
  * opened again when the mux asks for it, at growing intervals: that is the only
@@ -29,11 +29,7 @@
 #define RX_PER_TURN (1u << 20) /* then other sources get their turn */
 #define RX_SMALL 8192u /* bytes: what calls need, and is not worth freeing */
 #define IOV_PIECES 64u
-/* Something is done about the channel this often; half a second sooner when it
- * has just been read anyway, so that an idle one wakes the process once. */
-#define TICK_MAX (NSEC_PER_SEC + NSEC_PER_SEC / 4)
-#define TICK_EARLY (NSEC_PER_SEC / 2)
-#define SILENT_NS (5 * NSEC_PER_SEC) /* five beacons are missing */
+#define SILENT_NS (5 * NSEC_PER_SEC) /* five beacons are missing; at rest, two */
 #define OPEN_DELAY_MAX NSEC_PER_SEC
 #define ABSENT_DELAY_MIN (100 * NSEC_PER_MSEC)
 #define ABSENT_DELAY_MAX (250 * NSEC_PER_MSEC)
@@ -361,12 +357,15 @@ static void watch_silence(struct vp_endpoint *ep, uint64_t now)
 	ctl_event(ep, "event peer %s", silent ? "silent" : "heard");
 }
 
-/* What is done once a second, after the channel was read. */
+/* What is done once a second (at rest: two), after the channel was read. */
 static void tick(struct vp_endpoint *ep, uint64_t now)
 {
+	uint64_t pace = vp_mux_pace(ep->mux);
 	ssize_t unsent;
 
-	ep->tick_latest = now + TICK_MAX;
+	/* When it has just been read anyway half the time is enough, so that an idle
+	 * one wakes the process once. */
+	ep->tick_latest = now + pace + pace / 4;
 	ep->blocked = false;
 	if (ep->hold_until && now >= ep->hold_until)
 		endpoint_hold(ep, false);
@@ -401,7 +400,7 @@ static void on_channel(int fd, unsigned events, void *arg)
 		channel_open(ep);
 	else if (ep->state == CHANNEL_UP && (events & LOOP_READ) && read_channel(ep)) {
 		now = clock_now();
-		if (now + TICK_EARLY >= ep->tick_latest)
+		if (now + vp_mux_pace(ep->mux) / 2 >= ep->tick_latest)
 			tick(ep, now);
 	}
 	endpoint_pump(ep);

@@ -113,6 +113,8 @@ void vp_link_attach(struct vp_link *l, uint64_t now)
 	l->lead = true;
 	l->attached_at = now;
 	l->last_heard = 0;
+	l->quiet_beacons = 0;
+	l->rested_at = 0;
 	l->unsent = 0;
 	vp_count(l, VP_C_ATTACHES);
 	l->hello_gap = l->params->hello_min;

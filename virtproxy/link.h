@@ -50,6 +50,7 @@ const struct vp_params *vp_params_of(enum vp_channel channel);
 #define VP_FEATURE_DEFLATE 0x1u
 #define VP_FEATURE_TRIGGER_14 0x2u /* guest: its UART's; host: it pads to that */
 #define VP_FEATURE_COMPACT 0x4u	   /* sequenced frames of PROTOCOL 3.4 */
+#define VP_FEATURE_REST 0x8u	   /* beacons at rest are few: PROTOCOL 7.4 */
 #define VP_VERSION 1u
 
 /* Floors for what a peer may announce: below, nothing useful would work. */
@@ -60,6 +61,8 @@ const struct vp_params *vp_params_of(enum vp_channel channel);
 #define VP_SERIAL_WINDOW_CAP 49152u /* bytes */
 
 #define VP_BEACON_EVERY NSEC_PER_SEC /* R17, also heals lost wakeups */
+#define VP_BEACON_REST (2 * NSEC_PER_SEC) /* of a session at rest */
+#define VP_REST_BEACONS 10u /* without a sequenced frame between them: at rest */
 #define VP_PROBE_HELLO_EVERY (5 * NSEC_PER_SEC) /* R23 */
 #define VP_FOREIGN_EVERY (250 * NSEC_PER_MSEC)	/* HELLOs for foreign epochs */
 #define VP_RECONNECT_MIN (3 * NSEC_PER_SEC)	/* R19 */
@@ -178,6 +181,9 @@ struct vp_link {
 	bool hello_due, offer_due, accept_due, reset_due;
 	bool ack_due, nak_due, beacon_due, echo_due, challenge_due;
 	uint64_t hello_at, hello_gap, foreign_at, beacon_at, last_beacon;
+	unsigned quiet_beacons;	    /* of ours, up to VP_REST_BEACONS */
+	uint32_t quiet_nxt, quiet_rcv; /* nxt, rcv_next at the last one */
+	uint64_t rested_at;	    /* when it was last at rest; 0 = not yet */
 
 	/* sending */
 	uint8_t *ring;		    /* NULL while idle */
@@ -293,6 +299,8 @@ uint64_t vp_link_deadline(const struct vp_link *l);
 void vp_link_tick(struct vp_link *l);
 /* Time between beacons: longer on the host's side (link_timer.c). */
 uint64_t vp_link_beacon_every(const struct vp_link *l);
+/* ns between two beacons of a guest that sees what this side sees: 1 s, at rest 2. */
+uint64_t vp_link_pace(const struct vp_link *l);
 /* One came in. */
 void vp_link_answer_beacon(struct vp_link *l);
 bool vp_link_wants_reconnect(const struct vp_link *l, uint64_t now);

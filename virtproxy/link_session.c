@@ -27,7 +27,7 @@ static struct vp_limits own_limits(const struct vp_link *l)
 		.channel = l->channel,
 		.features = (l->compress && serial ? VP_FEATURE_DEFLATE : 0) |
 			    (pad_14 ? VP_FEATURE_TRIGGER_14 : 0) |
-			    (serial ? VP_FEATURE_COMPACT : 0),
+			    (serial ? VP_FEATURE_COMPACT : 0) | VP_FEATURE_REST,
 		.payload = p->payload,
 		.streams = l->max_streams && l->max_streams < p->streams ?
 				   l->max_streams :
@@ -178,6 +178,8 @@ static void establish(struct vp_link *l, uint64_t host, uint64_t guest,
 	l->parser.max_payload = l->params->payload;
 	l->srtt = l->rttvar = 0;
 	l->rto = l->params->rto_start;
+	l->quiet_beacons = 0;
+	l->rested_at = 0;
 	l->beacon_at = l->now + vp_link_beacon_every(l);
 	l->last_beacon = l->now;
 	l->hello_at = CLOCK_NEVER;

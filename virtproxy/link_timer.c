@@ -72,21 +72,43 @@ void vp_link_rtt_sample(struct vp_link *l, uint64_t rtt)
 	vp_link_reset_rto(l);
 }
 
+/* Of a session in which nothing has gone either way for a while half the beacons
+ * do, if the peer knows of that: an idle link costs wake-ups and nothing else. */
+uint64_t vp_link_pace(const struct vp_link *l)
+{
+	return l->up && l->agreed.features & VP_FEATURE_REST &&
+			       l->quiet_beacons >= VP_REST_BEACONS ?
+		       VP_BEACON_REST :
+		       VP_BEACON_EVERY;
+}
+
 /* The host is the one with very many links: it waits a little longer, so that its
  * beacon goes out when the guest's came in, and an idle link wakes it once. */
 uint64_t vp_link_beacon_every(const struct vp_link *l)
 {
-	return l->role == VP_HOST ? VP_BEACON_EVERY + VP_BEACON_EVERY / 4 :
-				    VP_BEACON_EVERY;
+	return l->role == VP_HOST ? vp_link_pace(l) + vp_link_pace(l) / 4 : vp_link_pace(l);
+}
+
+/* A beacon of ours goes out: was there anything else since the last? */
+static void beacon(struct vp_link *l)
+{
+	if (l->nxt != l->quiet_nxt || l->rcv_next != l->quiet_rcv)
+		l->quiet_beacons = 0;
+	else if (l->quiet_beacons < VP_REST_BEACONS)
+		l->quiet_beacons++;
+	l->quiet_nxt = l->nxt;
+	l->quiet_rcv = l->rcv_next;
+	if (vp_link_pace(l) == VP_BEACON_REST)
+		l->rested_at = l->now;
+	l->beacon_due = true;
+	l->last_beacon = l->now;
 }
 
 void vp_link_answer_beacon(struct vp_link *l)
 {
-	if (l->role != VP_HOST || l->beacon_at > l->now + VP_BEACON_EVERY / 2 ||
-	    backed_up(l))
+	if (l->role != VP_HOST || l->beacon_at > l->now + vp_link_pace(l) / 2 || backed_up(l))
 		return;
-	l->beacon_due = true;
-	l->last_beacon = l->now;
+	beacon(l);
 	l->beacon_at = l->now + vp_link_beacon_every(l);
 }
 
@@ -117,14 +139,12 @@ static void tick_session(struct vp_link *l)
 		l->token_at = l->now + l->token_gap;
 	}
 	if (l->now >= l->beacon_at) {
-		l->beacon_at = l->now + vp_link_beacon_every(l);
 		if (!backed_up(l)) {
-			l->beacon_due = true;
-			if (l->role == VP_GUEST &&
-			    l->last_heard < l->last_beacon)
-				l->hello_due = true;
-			l->last_beacon = l->now;
+			l->hello_due |= l->role == VP_GUEST &&
+					l->last_heard < l->last_beacon;
+			beacon(l);
 		}
+		l->beacon_at = l->now + vp_link_beacon_every(l);
 	}
 }
 
@@ -154,8 +174,17 @@ static uint64_t silent_since(const struct vp_link *l)
 	return l->last_heard > l->attached_at ? l->last_heard : l->attached_at;
 }
 
+/* How much silence is too much (R19).  The beacon that is missing may be one of rest. */
+static uint64_t patience(const struct vp_link *l, uint64_t now)
+{
+	bool rest = l->rested_at && now < l->rested_at + 2 * VP_BEACON_REST;
+
+	return l->reconnect_after + (rest ? VP_BEACON_REST : 0);
+}
+
 uint64_t vp_link_deadline(const struct vp_link *l)
 {
+	uint64_t silent = silent_since(l) + patience(l, l->now);
 	const uint64_t session[] = { l->ack_at, l->rto_at, l->token_at,
 				     l->beacon_at };
 	uint64_t at = l->parser.cut_at;
@@ -164,9 +193,8 @@ uint64_t vp_link_deadline(const struct vp_link *l)
 		return CLOCK_NEVER;
 	if (l->hello_at < at)
 		at = l->hello_at;
-	if (l->role == VP_HOST && silent_since(l) + l->reconnect_after > l->now &&
-	    silent_since(l) + l->reconnect_after < at)
-		at = silent_since(l) + l->reconnect_after;
+	if (l->role == VP_HOST && silent > l->now && silent < at)
+		at = silent;
 	if (l->up && vp_link_may_talk(l))
 		for (size_t i = 0; i < sizeof(session) / sizeof(*session); i++)
 			if (session[i] < at)
@@ -177,5 +205,5 @@ uint64_t vp_link_deadline(const struct vp_link *l)
 bool vp_link_wants_reconnect(const struct vp_link *l, uint64_t now)
 {
 	return l->role == VP_HOST && l->attached &&
-	       now >= silent_since(l) + l->reconnect_after;
+	       now >= silent_since(l) + patience(l, now);
 }

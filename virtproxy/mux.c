@@ -240,6 +240,11 @@ uint64_t vp_mux_last_heard(const struct vp_mux *m)
 	return m->link.last_heard;
 }
 
+uint64_t vp_mux_pace(const struct vp_mux *m)
+{
+	return vp_link_pace(&m->link);
+}
+
 enum vp_channel vp_mux_channel(const struct vp_mux *m)
 {
 	return m->link.channel;

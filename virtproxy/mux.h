@@ -169,6 +169,8 @@ bool vp_mux_release(struct vp_mux *m);
 bool vp_mux_session_up(const struct vp_mux *m);
 /* When the last valid frame came; 0 = never on this attachment. */
 uint64_t vp_mux_last_heard(const struct vp_mux *m);
+/* How often something should be done about the channel, in ns. */
+uint64_t vp_mux_pace(const struct vp_mux *m);
 enum vp_channel vp_mux_channel(const struct vp_mux *m);
 
 /*

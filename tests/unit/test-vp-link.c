@@ -466,6 +466,64 @@ TEST(silence_brings_beacons_and_reconnects_only)
 	peer_done(&p);
 }
 
+/* PROTOCOL 7.4 */
+static unsigned beacons_in(uint64_t ns)
+{
+	peer_forget(&p);
+	peer_wait(&p, ns);
+	return peer_count(&p, VP_T_BEACON);
+}
+
+TEST(a_guest_at_rest_sends_half_the_beacons_if_the_host_knows)
+{
+	for (int knows = 0; knows < 2; knows++) {
+		unsigned n;
+
+		peer_init(&p, VP_GUEST, VP_CHANNEL_VIRTIO, NULL);
+		p.features = knows ? VP_FEATURE_REST : 0;
+		peer_connect(&p);
+		n = beacons_in(10500 * MSEC);
+		CHECK(n >= 10 && n <= 11);
+		n = beacons_in(20 * SEC);
+		CHECK(knows ? n >= 9 && n <= 11 : n >= 19 && n <= 21);
+		/* Something goes: the pace of old, within a beacon. */
+		peer_open(&p, 2, "s");
+		peer_wait(&p, 2 * SEC);
+		n = beacons_in(8 * SEC);
+		CHECK(n >= 7 && n <= 9);
+		peer_done(&p);
+	}
+}
+
+TEST(a_host_at_rest_answers_each_beacon_and_is_more_patient)
+{
+	peer_init(&p, VP_HOST, VP_CHANNEL_VIRTIO, NULL);
+	p.features = VP_FEATURE_REST;
+	peer_connect(&p);
+	for (int i = 0; i < 15; i++) {
+		peer_wait(&p, SEC);
+		peer_beacon(&p, 0, 0, 0);
+	}
+	peer_wait(&p, 2 * SEC); /* one goes unasked, then it is in step */
+	peer_beacon(&p, 0, 0, 0);
+	for (int i = 0; i < 5; i++) {
+		CHECK_INT(beacons_in(1900 * MSEC), 0);
+		peer_beacon(&p, 0, 0, 0);
+		CHECK_INT(beacons_in(100 * MSEC), 1);
+	}
+	peer_wait(&p, 4700 * MSEC);
+	CHECK(!vp_mux_wants_reconnect(p.mux, p.now));
+	peer_wait(&p, 300 * MSEC);
+	CHECK(vp_mux_wants_reconnect(p.mux, p.now));
+	/* A new attachment is not at rest. */
+	vp_mux_detach(p.mux, p.now);
+	vp_mux_attach(p.mux, p.now);
+	peer_beacon(&p, 0, 0, 0);
+	peer_wait(&p, 3100 * MSEC);
+	CHECK(vp_mux_wants_reconnect(p.mux, p.now));
+	peer_done(&p);
+}
+
 UNIT_MAIN(CASE(host_is_silent_until_it_hears),
 	  CASE(host_probes_when_told_and_not_on_top_of_a_probe),
 	  CASE(guest_speaks_first_behind_zeros),
@@ -485,4 +543,6 @@ UNIT_MAIN(CASE(host_is_silent_until_it_hears),
 	  CASE(reset_of_the_peer_ends_the_session_with_its_reason),
 	  CASE(host_bursts_are_multiples_of_the_trigger),
 	  CASE(guest_says_where_its_uart_triggers),
-	  CASE(silence_brings_beacons_and_reconnects_only))
+	  CASE(silence_brings_beacons_and_reconnects_only),
+	  CASE(a_guest_at_rest_sends_half_the_beacons_if_the_host_knows),
+	  CASE(a_host_at_rest_answers_each_beacon_and_is_more_patient))
