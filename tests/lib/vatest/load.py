@@ -34,10 +34,10 @@ RECORD = struct.Struct("=6Q2Q")
 MAGIC = 0x7661737472656d31
 MASK = (1 << 64) - 1
 # How much of everything: the serial line is shared by all parts of the load.
-SIZE = {"virtio": 300000, "serial": 16000}
-RECORDS = {"virtio": 1000, "serial": 150}
+SIZE = {"virtio": 200000, "serial": 12000}
+RECORDS = {"virtio": 500, "serial": 100}
 PAUSE_US = {"virtio": 10000, "serial": 40000}
-STEP_PAUSE = 0.1        # between two steps of one part: the guest has one slow processor
+STEP_PAUSE = 0.4        # between two steps of one part: the guest has one slow processor
 NAMED = (0, 10, 11, 124)
 RUNTIME = {"virtio": "/run/virtagent", "serial": "/run/virtagent.1"}
 SERVED = random.Random(4711).randbytes(max(SIZE.values()))
@@ -68,7 +68,7 @@ boot=$(head -c 8 /proc/sys/kernel/random/boot_id)
 	: >busy-$1-stream
 	[ ! -e go ] || /va/stream $2/host.sock $3 $4 >>streams-$1
 	rm -f busy-$1-stream
-	usleep 50000
+	usleep 400000
 done &
 n=0
 while :; do
