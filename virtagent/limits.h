@@ -42,7 +42,7 @@
 
 /* --- calls --------------------------------------------------------------- */
 
-/* Calls at once beside those of class info: each may hold a result of
+/* Calls at once beside those of class info and VA_M_UNCOUNTED: each may hold a result of
  * VA_XML_MAX and a thread. */
 #define VA_CALLS_MAX 64u
 /* Of those, calls of one client (a process at the calling side): a client that is

@@ -38,7 +38,7 @@ struct va_value *va_method_value(const struct va_method *m, bool allowed)
 	} names[] = {
 		{ VA_M_IDEMPOTENT, "idempotent" }, { VA_M_PATH, "path" },
 		{ VA_M_ORIGINAL, "original" },	   { VA_M_QUIET, "quiet" },
-		{ VA_M_UNTIL_EOF, "until-eof" },
+		{ VA_M_UNTIL_EOF, "until-eof" },   { VA_M_UNCOUNTED, "uncounted" },
 	};
 	CLEANUP_VALUE struct va_value *v = va_struct(), *flags = va_array();
 	int r = 0;

@@ -100,6 +100,9 @@ struct va_method {
 #define VA_M_ORIGINAL 4u   /* a name of the 2010 original */
 #define VA_M_QUIET 8u	   /* no audit line unless refused (ping) */
 #define VA_M_UNTIL_EOF 16u /* `call` repeats with the next offset until eof */
+/* Not held against the limits of calls at once: never waits, and is needed when all
+ * places are taken, because it tells who has them or frees them. */
+#define VA_M_UNCOUNTED 32u
 
 /* Sets the fault and returns -errno_value (positive in). */
 int va_fail(struct va_call *call, int errno_value, const char *fmt, ...)

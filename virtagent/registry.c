@@ -30,7 +30,7 @@ struct codec_registry {
 	bool (*allowed)(const struct va_call *call, const struct va_method *m);
 	atomic_uint calls_max, client_calls_max;
 	const char *conf;  /* the file that sets those, for messages; or NULL */
-	atomic_uint calls; /* running now, beside class info */
+	atomic_uint calls; /* running now, beside class info and VA_M_UNCOUNTED */
 	pthread_mutex_t lock;
 	struct client_calls {
 		pid_t pid;
@@ -261,7 +261,8 @@ int codec_enter(struct codec_registry *r, const char *method,
 				log_escape(shown, sizeof(shown), method,
 					   strlen(method)));
 	error = va_check_args(call);
-	if (error == 0 && call->method->cls != VA_CLASS_INFO)
+	if (error == 0 && call->method->cls != VA_CLASS_INFO &&
+	    !(call->method->flags & VA_M_UNCOUNTED))
 		error = count_call(r, call, entry);
 	if (error == 0 && r->guard)
 		error = r->guard(call);

@@ -99,6 +99,10 @@ def _():
         fault(2, "guest.stat: this client has 48 calls running, the limit of one "
               "(client-calls in agent.conf)", server().guest.stat, "/")
         assert server().guest.ping() == "pong"
+        # What finds and ends those that have the places is never refused for them.
+        jobs = [j["job"] for j in server().guest.exec.list() if j["state"] == "running"]
+        assert len(jobs) == 48 and server().guest.exec.kill(jobs[0], "CONT")
+        fault(1016, "still runs", server().guest.exec.forget, jobs[0])
         r = client("stat", "/")
         assert r.returncode == 0, r
     assert server().guest.stat("/")["type"] == "directory"
@@ -132,6 +136,9 @@ def _():
             assert got[0] == ["pong"] and got[1]["faultCode"] == 2, got
             status, _, body = http_request(rpc_sock, "GET", "/file?path=/etc/passwd")
             assert status == 503 and b"5 calls are running" in body, (status, body)
+            job = [j for j in server().guest.exec.list() if j["state"] == "running"][-1]["job"]
+            r = client("kill", "--signal", "KILL", str(job))
+            assert r.returncode == 0, r
             held.result()
         configure("")
     assert server().guest.stat("/")["type"] == "directory"

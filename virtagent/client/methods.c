@@ -74,6 +74,7 @@ static unsigned read_flags(const struct va_value *v)
 		{ "original", VA_M_ORIGINAL },
 		{ "quiet", VA_M_QUIET },
 		{ "until-eof", VA_M_UNTIL_EOF },
+		{ "uncounted", VA_M_UNCOUNTED },
 	};
 	unsigned flags = 0;
 	int64_t number;

@@ -429,15 +429,15 @@ static const struct va_method methods[] = {
 	  VA_M_QUIET },
 	{ "guest.exec.kill", "b:i|s", "JOB [SIGNAL]", VA_CLASS_EXEC, exec_kill, NULL,
 	  "send a signal to a job's process group",
-	  "SIGNAL is a name or number, default TERM.", 0 },
+	  "SIGNAL is a name or number, default TERM.", VA_M_UNCOUNTED },
 	{ "guest.exec.resize", "b:iii", "JOB ROWS COLS", VA_CLASS_EXEC, exec_resize,
 	  NULL, "size of a job's terminal", "", VA_M_QUIET | VA_M_IDEMPOTENT },
 	{ "guest.exec.list", "A:", "", VA_CLASS_READ, exec_list, NULL, "all jobs",
 	  "An array of structs as guest.exec.status returns.",
-	  VA_M_IDEMPOTENT | VA_M_QUIET },
+	  VA_M_IDEMPOTENT | VA_M_QUIET | VA_M_UNCOUNTED },
 	{ "guest.exec.forget", "b:i", "JOB", VA_CLASS_EXEC, exec_forget, NULL,
 	  "forget an ended job and its output", "A running job is not forgotten.",
-	  VA_M_IDEMPOTENT },
+	  VA_M_IDEMPOTENT | VA_M_UNCOUNTED },
 };
 
 const struct va_family guest_exec_family = {
