@@ -20,8 +20,10 @@ int agent_file_end(struct http_request *rq);
 int agent_exec_get(struct http_request *rq, void *context);
 int agent_job_get(struct http_request *rq, void *context);
 int agent_dmesg_get(struct http_request *rq, void *context);
-/* How many forwarded connections, and listeners for them, there may be at once. */
-void agent_forward_set_max(unsigned connections, unsigned max_listeners);
+/* How many forwarded connections, and listeners for them, there may be at once; bytes
+ * kept for each direction of one from now on. */
+void agent_forward_set_max(unsigned connections, unsigned max_listeners,
+			   unsigned buffer);
 int agent_connect_get(struct http_request *rq, void *context);
 int agent_listen_get(struct http_request *rq, void *context);
 int agent_accept_get(struct http_request *rq, void *context);

@@ -46,6 +46,7 @@ static struct listener listeners[VA_CONF_LISTENERS_MAX];
 static uint32_t last_id;
 static unsigned nlisteners, listeners_max = VA_LISTENERS_MAX;
 static atomic_uint streams, streams_max = VA_STREAMS_MAX;
+static atomic_uint stream_buffer = VA_STREAM_BUFFER;
 
 /* One request's state, and then one stream's. */
 struct forward {
@@ -174,8 +175,10 @@ static int take_place(struct forward *f)
 			"agent.conf)", f->form.call.method->name, max);
 }
 
-void agent_forward_set_max(unsigned connections, unsigned max_listeners)
+void agent_forward_set_max(unsigned connections, unsigned max_listeners,
+			   unsigned buffer)
 {
+	stream_buffer = buffer;
 	streams_max = connections;
 	pthread_mutex_lock(&lock);
 	listeners_max = max_listeners;
@@ -217,7 +220,7 @@ static void run_stream(void *arg, int fd, const void *extra, size_t extra_len)
 	struct forward *f = arg;
 
 	if (fd >= 0)
-		(void)stream_pump(fd, f->fd, extra, extra_len, f->stop_fd);
+		(void)stream_pump(fd, f->fd, extra, extra_len, stream_buffer, f->stop_fd);
 	forward_done(f);
 }
 

@@ -130,7 +130,8 @@ void agent_judge_limits(struct agent_server *s)
 
 	codec_set_limits(s->registry, (unsigned)l->calls, (unsigned)l->client_calls,
 			 "agent.conf");
-	agent_forward_set_max((unsigned)l->streams, (unsigned)l->listeners);
+	agent_forward_set_max((unsigned)l->streams, (unsigned)l->listeners,
+			      (unsigned)l->stream_buffer);
 	if (s->ctx.jobs)
 		jobs_set_limits(s->ctx.jobs, l->jobs, l->output);
 	agent_events_set_max(s->events, l->event_queue);

@@ -31,6 +31,8 @@ static const struct limit {
 	  VA_CLIENT_CALLS_MAX, 1, VA_CONF_CALLS_MAX, false },
 	{ "streams", offsetof(struct guest_limits, streams),
 	  VA_STREAMS_MAX, 1, VA_CONF_STREAMS_MAX, false },
+	{ "stream-buffer", offsetof(struct guest_limits, stream_buffer),
+	  VA_STREAM_BUFFER, VA_CONF_STREAM_BUFFER_MIN, VA_CONF_STREAM_BUFFER_MAX, true },
 	{ "listeners", offsetof(struct guest_limits, listeners),
 	  VA_LISTENERS_MAX, 1, VA_CONF_LISTENERS_MAX, false },
 	{ "jobs", offsetof(struct guest_limits, jobs),

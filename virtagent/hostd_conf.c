@@ -228,6 +228,19 @@ static int set_guest_streams(const struct place *at, const char *value)
 	return set_limit(at, value, VA_CONF_STREAMS_MAX, &at->conf->guest_streams);
 }
 
+static int set_stream_buffer(const struct place *at, const char *value)
+{
+	uint64_t bytes;
+
+	if (str_to_size(value, VA_CONF_STREAM_BUFFER_MAX, &bytes) < 0 ||
+	    bytes < VA_CONF_STREAM_BUFFER_MIN)
+		return COMPLAIN(at, "%s = %s: needs a number of bytes from %u to %u",
+				at->entry->key, value, VA_CONF_STREAM_BUFFER_MIN,
+				VA_CONF_STREAM_BUFFER_MAX);
+	at->conf->stream_buffer = (unsigned)bytes;
+	return 0;
+}
+
 static int set_guest_events(const struct place *at, const char *value)
 {
 	return set_limit(at, value, VA_CONF_EVENTS_MAX, &at->conf->guest_events);
@@ -358,6 +371,7 @@ static const struct conf_key keys[] = {
 	{ "hostd", "spin-limit", set_spin_limit },
 	{ "hostd", "guest-calls", set_guest_calls },
 	{ "hostd", "guest-streams", set_guest_streams },
+	{ "hostd", "guest-stream-buffer", set_stream_buffer },
 	{ "hostd", "guest-events", set_guest_events },
 	{ "events", "max-age", set_max_age },
 	{ "events", "max-count", set_max_count },

@@ -51,6 +51,7 @@ struct hostd_conf {
 	uint64_t event_count;
 	uint64_t hook_timeout_ns;
 	unsigned guest_calls, guest_streams; /* of one guest at once; 0 = default */
+	unsigned stream_buffer; /* bytes of a stream's direction; 0 = default */
 	unsigned guest_events; /* of one guest a second; 0 = default */
 	struct policy_set *policies; /* of [policy] and [policy NAME] */
 };

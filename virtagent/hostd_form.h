@@ -13,6 +13,8 @@
 int hostd_form_begin(struct form *f, struct http_request *rq, void *context,
 		     const char *method, struct va_value *params);
 struct places *hostd_form_places(void *context);
+/* Bytes kept for each direction of a forwarded connection. */
+size_t hostd_form_stream_buffer(void *context);
 /* Fails the call when the calling guest has as many as it may; else its place is
  * taken.  0 or -EBUSY. */
 int hostd_form_place(struct form *f, void *context, enum place_kind kind);

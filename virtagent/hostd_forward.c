@@ -25,6 +25,7 @@ struct forward {
 	char *guest; /* whose place is taken, or NULL */
 	bool counted;
 	int fd, stop_fd;
+	size_t buffer;
 };
 
 static void forward_done(struct forward *f)
@@ -50,7 +51,7 @@ static void run_stream(void *arg, int fd, const void *extra, size_t extra_len)
 	struct forward *f = arg;
 
 	if (fd >= 0)
-		(void)stream_pump(fd, f->fd, extra, extra_len, f->stop_fd);
+		(void)stream_pump(fd, f->fd, extra, extra_len, f->buffer, f->stop_fd);
 	forward_done(f);
 }
 
@@ -82,6 +83,7 @@ static struct forward *forward_new(struct http_request *rq, void *context)
 	f->fd = -1;
 	f->stop_fd = http_request_stop_fd(rq);
 	f->places = hostd_form_places(context);
+	f->buffer = hostd_form_stream_buffer(context);
 	http_request_set_data(rq, f, request_free);
 	if (guest && !(f->guest = strdup(guest)))
 		return NULL;

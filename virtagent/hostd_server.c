@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,7 @@
 #include "virtagent/hostd_server.h"
 #include "virtagent/hostd_stream.h"
 #include "virtagent/http_server.h"
+#include "virtagent/limits.h"
 #include "virtagent/rpc_server.h"
 
 #define LOCAL_CONNECTIONS_MAX 256u
@@ -50,6 +52,7 @@ struct hostd_server {
 	struct policy_set *policies;
 	struct outcomes *outcomes;
 	struct places *places;
+	atomic_size_t stream_buffer; /* bytes of a stream's direction */
 };
 
 struct server_port {
@@ -136,6 +139,8 @@ void hostd_server_set_limits(struct hostd_server *s)
 {
 	places_set_max(s->places, PLACE_CALL, s->h->conf.guest_calls);
 	places_set_max(s->places, PLACE_STREAM, s->h->conf.guest_streams);
+	s->stream_buffer = s->h->conf.stream_buffer ? s->h->conf.stream_buffer :
+						      VA_STREAM_BUFFER;
 }
 
 struct place_counts hostd_server_counts(struct hostd_server *s, const char *guest,
@@ -231,6 +236,11 @@ int hostd_form_begin(struct form *f, struct http_request *rq, void *context,
 struct places *hostd_form_places(void *context)
 {
 	return ((struct hostd_server *)context)->places;
+}
+
+size_t hostd_form_stream_buffer(void *context)
+{
+	return ((struct hostd_server *)context)->stream_buffer;
 }
 
 int hostd_form_place(struct form *f, void *context, enum place_kind kind)

@@ -97,8 +97,13 @@
 /* Connections forwarded at once by an agent, and on the host for each guest:
  * a serial channel has 64 streams in all, and calls need some of them. */
 #define VA_STREAMS_MAX 48u
-/* Bytes kept for each direction of one; its reader's pace is its writer's. */
+/* Bytes kept for each direction of one, and what a configuration may set; its
+ * reader's pace is its writer's, so more helps only a reader that pauses. */
 #define VA_STREAM_BUFFER (64u << 10)
+#define VA_CONF_STREAM_BUFFER_MIN (4u << 10)
+#define VA_CONF_STREAM_BUFFER_MAX (16u << 20)
+/* Bytes read of one at once. */
+#define VA_STREAM_BLOCK (64u << 10)
 /* Seconds for a connection to a target to come about: beyond a lost SYN or two
  * nobody is there. */
 #define VA_CONNECT_S 20u

@@ -30,7 +30,7 @@ struct way {
 
 static int take(struct way *w)
 {
-	ssize_t n = buf_read_fd(&w->b, w->from, buf_room(&w->b));
+	ssize_t n = buf_read_fd(&w->b, w->from, VA_STREAM_BLOCK);
 
 	if (n == -EAGAIN || n == -EINTR)
 		return 0;
@@ -113,13 +113,14 @@ static int pump(struct way w[2], int stop_fd)
 	return r;
 }
 
-int stream_pump(int a, int b, const void *extra, size_t extra_len, int stop_fd)
+int stream_pump(int a, int b, const void *extra, size_t extra_len, size_t buffer,
+		int stop_fd)
 {
 	struct way w[2] = { { .from = a, .to = b }, { .from = b, .to = a } };
 	int r;
 
-	buf_init(&w[0].b, VA_STREAM_BUFFER + extra_len);
-	buf_init(&w[1].b, VA_STREAM_BUFFER);
+	buf_init(&w[0].b, buffer + extra_len);
+	buf_init(&w[1].b, buffer);
 	r = extra_len ? buf_put(&w[0].b, extra, extra_len) : 0;
 	if (r == 0)
 		r = give(&w[0]);

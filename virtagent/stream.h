@@ -14,11 +14,12 @@
 /*
  * Copies between two sockets that do not block, until both directions have ended
  * or one of the sockets broke.  An end of input is passed on as such (half-close).
- * extra: bytes that came from a before.  At most VA_STREAM_BUFFER bytes are kept
- * for each direction; who does not take them holds up only him who sends.
+ * extra: bytes that came from a before.  At most `buffer` bytes are kept for each
+ * direction; who does not take them holds up only him who sends.
  * Neither socket is closed.  0, -ECANCELED once stop_fd (-1 = none) is readable, or
  * the negative errno of the socket that broke.
  */
-int stream_pump(int a, int b, const void *extra, size_t extra_len, int stop_fd);
+int stream_pump(int a, int b, const void *extra, size_t extra_len, size_t buffer,
+		int stop_fd);
 
 #endif

@@ -129,7 +129,8 @@ def _():
     hostd = Hostd(["g=unix-connect:%s:-" % channel])
     suite.cleanups += [agent.stop, hostd.close]
     hostd.wait_state("g", "connected")
-    names = {"output": "output_bytes", "event-queue": "event_queue_bytes"}
+    names = {"output": "output_bytes", "event-queue": "event_queue_bytes",
+             "stream-buffer": "stream_buffer_bytes"}
 
     def told():
         got = hostd.guest_rpc("g").guest.capabilities()["limits"]

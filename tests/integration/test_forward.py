@@ -14,7 +14,7 @@ import time
 import xmlrpc.client
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from vatest import (Process, Suite, http_request, need_all, program, run, scale,  # noqa: E402
+from vatest import (Process, Skip, Suite, http_request, need_all, program, run, scale,  # noqa: E402
                     sanitized, tmpdir, wait_until, xmlrpc_proxy)
 from vatest.hostd import Hostd, need_hostd  # noqa: E402
 
@@ -36,7 +36,8 @@ def write_agent_conf(text):
 
 
 # One client's calls at once are as many as its streams; the limit met here is theirs.
-write_agent_conf("[agent]\nclient-calls = 64\n")
+AGENT_CONF = "[agent]\nclient-calls = 64\n"
+write_agent_conf(AGENT_CONF)
 hostd = Hostd(["web=unix-connect:%s:-" % channel])
 suite.cleanups.append(hostd.close)
 agent_env = {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir}
@@ -47,6 +48,13 @@ suite.on_failure += [lambda: agent.log()[-4000:], hostd.tail]
 suite.on_failure.append(lambda: Forward.last.process.log() if Forward.last else "")
 hostd.wait_state("web", "connected")
 rpc_sock = os.path.join(hostd.guest_dir("web"), "rpc.sock")
+
+
+def configure(text):
+    write_agent_conf(text)
+    n = agent.log().count("policy was read anew")
+    agent.signal(signal.SIGHUP)
+    wait_until(lambda: agent.log().count("policy was read anew") > n, 10, "agent.conf to be read")
 
 
 class Target:
@@ -423,10 +431,7 @@ def _():
     guest = hostd.guest_rpc("web", 60).guest
 
     def policy(text):
-        write_agent_conf("[policy]\n" + text)
-        n = agent.log().count("policy was read anew")
-        agent.signal(signal.SIGHUP)
-        wait_until(lambda: agent.log().count("policy was read anew") > n, 10, "the new policy")
+        configure("[policy]\n" + text)
 
     def refused(target, text):
         try:
@@ -485,6 +490,35 @@ def _():
     clients = [Process([program("va-client"), "ping", "web"], env=hostd.env) for _ in range(40)]
     for c in clients:
         assert c.wait(20) == 0, c.log()
+
+
+@suite.case("stream-buffer in agent.conf: what the agent keeps of a connection whose reader waits")
+def _():
+    if sanitized():
+        raise Skip("memory is the sanitizer's")
+    go = threading.Event()
+    sleeping = Target(lambda c: (go.wait(120 * scale()), read_all(c)))
+    with open("/proc/%d/task/%d/children" % (agent.pid, agent.pid), encoding="utf-8") as f:
+        pids = [int(p) for p in f.read().split()]
+    grown = {}
+    for size in ("64K", "12M"):
+        configure(AGENT_CONF + "stream-buffer = %s\n" % size)
+        with Forward("web", "0", sleeping.name) as f, f.connect() as c:
+            before = {p: rss(p) for p in pids}
+            c.setblocking(False)
+            stuck = 0
+            while stuck < 10:
+                try:
+                    c.send(bytes(1 << 20))
+                    stuck = 0
+                except BlockingIOError:
+                    stuck += 1
+                    time.sleep(0.1)
+            grown[size] = max(rss(p) - before[p] for p in pids)
+    go.set()
+    configure(AGENT_CONF)
+    print("# an agent's process grew by %s KiB" % {k: v >> 10 for k, v in grown.items()})
+    assert grown["64K"] < 4 << 20 and 9 << 20 < grown["12M"] < 32 << 20, grown
 
 
 suite.main()

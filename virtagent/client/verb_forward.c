@@ -86,7 +86,8 @@ static void *there_main(void *arg)
 	int fd = -1;
 
 	if (forward_open(c->f, FORWARD_CONNECT, &fd, &extra, true) == 0) {
-		(void)stream_pump(fd, c->fd, buf_data(&extra), buf_len(&extra), -1);
+		(void)stream_pump(fd, c->fd, buf_data(&extra), buf_len(&extra),
+				  VA_STREAM_BUFFER, -1);
 		close(fd);
 	}
 	conn_ended(c);
@@ -100,7 +101,8 @@ static void *here_main(void *arg)
 	int fd = forward_connect_here(c->f);
 
 	if (fd >= 0) {
-		(void)stream_pump(c->fd, fd, buf_data(&c->extra), buf_len(&c->extra), -1);
+		(void)stream_pump(c->fd, fd, buf_data(&c->extra), buf_len(&c->extra),
+				  VA_STREAM_BUFFER, -1);
 		close(fd);
 	}
 	conn_ended(c);

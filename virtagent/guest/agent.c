@@ -64,6 +64,7 @@ static struct va_value *limits(struct guest_context *ctx)
 		{ "jobs", l.jobs },
 		{ "output_bytes", l.output },
 		{ "event_queue_bytes", l.event_queue },
+		{ "stream_buffer_bytes", l.stream_buffer },
 	};
 	struct va_value *s = va_struct();
 	int r = 0;
@@ -157,7 +158,7 @@ static const struct va_method rows[] = {
 		       "whether this guest's policy lets you call it), limits "
 		       "(numbers: those of documents, and as they are set now "
 		       "those of virtagent.conf(5): calls, client_calls, streams, "
-		       "listeners, jobs, output_bytes, event_queue_bytes), features (spawner: whether programs can "
+		       "listeners, jobs, output_bytes, event_queue_bytes, stream_buffer_bytes), features (spawner: whether programs can "
 		       "be started now; halt, powerdown, reboot, suspend: whether "
 		       "guest.shutdown can do it), and where the agent before did "
 		       "not end in order last_end (a struct: process, reason "

@@ -25,6 +25,7 @@ struct keyring;
 struct guest_limits {
 	uint64_t calls, client_calls; /* beside class info; of one client */
 	uint64_t streams, listeners;  /* forwarded connections */
+	uint64_t stream_buffer;	      /* bytes of each one's direction */
 	uint64_t jobs;		      /* programs that run or are kept */
 	uint64_t output;	      /* bytes kept of all jobs' output */
 	uint64_t event_queue;	      /* bytes of events that wait for the host */
