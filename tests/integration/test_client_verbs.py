@@ -198,7 +198,7 @@ def _():
 control = Control(os.path.join(GUEST, "ctl.sock"))
 guest = XMLRPCServer(os.path.join(GUEST, "rpc.sock"))
 suite.cleanups += [control.close, guest.close]
-state = {"boot": "boot-1", "asked": [], "up": True}
+state = {"boot": "boot-1", "asked": [], "up": True, "waits": None}
 
 
 def capabilities():
@@ -226,6 +226,7 @@ PROCESSES = [{"pid": i, "ppid": 1, "user": "root", "state": "S", "rss": 4096 * i
 PROCESSES[6].update(command="", name="kthread")
 for name, fn in {
         "capabilities": capabilities, "shutdown": shutdown, "ping": ping,
+        "shutdown.cancel": lambda: state["waits"] or raise_fault(1002, "nothing waits"),
         "processes": lambda at=0, limit=0: {
             "processes": [p for p in PROCESSES if p["pid"] > at][:3],
             "cursor": min(at + 3, 7), "eof": at + 3 >= 7},
@@ -282,6 +283,24 @@ def _():
     assert state["asked"] == [("powerdown",), ("halt",), ("reboot", 90, "bye")], state["asked"]
     expect(va("suspend"), 2, "", "cannot")
     expect(va("reboot", "-d", "soon"), 3, "")
+
+
+@suite.case("--cancel takes back what waits, with any of the four verbs; alone")
+def _():
+    asked = len(state["asked"])
+    expect(va("shutdown", "-c", "vm1"), 1, "", "nothing waits")
+    state["waits"] = {"mode": "reboot", "by": "host", "uid": 0, "delay_ms": 59000}
+    for verb in ("shutdown", "reboot", "halt", "suspend"):
+        expect(va(verb, "vm1", "--cancel"), 0, "reboot cancelled\n")
+    r = expect(va("shutdown", "--cancel", "--json"), 0)
+    assert json.loads(r.stdout)["delay_ms"] == 59000
+    for more in (("-w",), ("-d", "5"), ("-m", "x")):
+        expect(va("shutdown", "-c", *more), 3, "", "--cancel stands alone")
+    assert len(state["asked"]) == asked
+    state["waits"] = dict(state["waits"], mode="\u202e\x7f")
+    out = expect(va("shutdown", "-c"), 0).stdout
+    assert out.endswith(" cancelled\n") and "\x7f" not in out and "\u202e" not in out, out
+    expect(va("shutdown", "-d", "2d"), 3, "", "up to a day")
 
 
 @suite.case("what a new user types instead is answered with what to type")

@@ -177,6 +177,56 @@ def _():
     assert asked_for() == []
 
 
+@suite.case("what waits is taken back: by the host, from inside, after a restart; then again")
+def _():
+    rpc = server()
+    guest.sh("rm -f /run/shutdown")
+    boot = guest.sh("cat /proc/sys/kernel/random/boot_id").strip()
+    # (An earlier case's was begun, as far as the agent knows.)
+    guest.sh("rm -f /run/virtagent/shutdown; kill -9 %d" % agent_pid())
+    ping_again(30)
+    try:
+        rpc.guest.shutdown.cancel()
+        raise AssertionError("no fault")
+    except xmlrpc.client.Fault as f:
+        assert f.faultCode == 1002 and "no shutdown, reboot, halt or suspend waits" in \
+            f.faultString, f
+    rpc.guest.shutdown("reboot", 3, "soon")
+    rpc.guest.shutdown("halt", 4)
+    got = rpc.guest.shutdown.cancel()
+    assert got["mode"] == "halt" and got["by"] == "host" and 0 < got["delay_ms"] <= 5000, got
+    assert guest.sh("ls /run/virtagent/shutdown 2>/dev/null || true") == ""
+    # One thread waits, however often.
+    threads = "ls /proc/%d/task | wc -l" % server_pid()
+    for _ in range(30):
+        rpc.guest.shutdown("reboot", 3600)
+        rpc.guest.shutdown.cancel()
+    assert int(guest.sh(threads)) < 15, guest.sh(threads)
+    # The next agent knows of what waits, too.
+    rpc.guest.shutdown("reboot", 6)
+    guest.sh("kill -9 %d" % agent_pid())
+    ping_again(30)
+    assert server().guest.shutdown.cancel()["mode"] == "reboot"
+    guest.sh("kill -9 %d" % agent_pid())
+    ping_again(30)
+    r = proxy.client("shutdown", "--cancel")
+    assert r.returncode == 1 and "waits" in r.stderr, r
+    proxy.client("reboot", "-d", "60")
+    r = proxy.client("shutdown", "--cancel")
+    assert (r.returncode, r.stdout) == (0, "reboot cancelled\n"), r
+    assert asked_for() == [] and boot == guest.sh("cat /proc/sys/kernel/random/boot_id").strip()
+    # What is taken back makes room for another; what has begun is not taken back.
+    server().guest.shutdown("reboot", 1)
+    wait_until(asked_for, 20, "shutdown(8) to be run")
+    try:
+        server().guest.shutdown.cancel()
+        raise AssertionError("no fault")
+    except xmlrpc.client.Fault as f:
+        assert f.faultCode == 1114 and "reboot has begun" in f.faultString, f
+    for what in ("is taken back", "reboot was asked for"):
+        assert what in guest.sh("cat /frozen/agent.log"), what
+
+
 @suite.case("another boot's, a damaged one, one long overdue: none of them begins")
 def _():
     boot = guest.sh("cat /proc/sys/kernel/random/boot_id").strip()

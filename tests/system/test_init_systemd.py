@@ -118,6 +118,16 @@ def _():
     booted_again(last)
 
 
+@suite.case("shutdown --cancel takes a delayed reboot back, and the host is told")
+def _():
+    last = last_seq()
+    va("reboot", "vm1", "--delay", "600")
+    va("shutdown", "vm1", "--cancel")
+    e = hostd.wait_event("shutdown-cancelled", last, 30)["data"]
+    assert (e["mode"], e["by"], e["via"]) == ("reboot", "host", "virtagent"), e
+    assert guest.sh("systemctl list-jobs --no-legend | grep -c reboot || true").strip() == "0"
+
+
 @suite.case("systemctl reboot in the guest is told before the machine goes")
 def _():
     last = last_seq()

@@ -74,6 +74,15 @@ def _():
     booted_again(last)
 
 
+@suite.case("shutdown --cancel takes a delayed halt back, and the host is told")
+def _():
+    last = last_seq()
+    va("halt", "vm1", "--delay", "600")
+    va("shutdown", "vm1", "--cancel")
+    e = hostd.wait_event("shutdown-cancelled", last, 30)["data"]
+    assert (e["mode"], e["by"], e["via"]) == ("halt", "host", "virtagent"), e
+
+
 @suite.case("init 6 in the guest is told before the machine goes")
 def _():
     last = last_seq()

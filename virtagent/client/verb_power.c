@@ -25,15 +25,16 @@
 #define POWER_PAUSE_NS (NSEC_PER_SEC / 4)
 #define POWER_SILENT 3 /* pings without an answer that mean "gone" */
 #define BOOT_ID_SIZE 128
-#define POWER_DELAY_MAX_S (7 * 86400)
+#define POWER_DELAY_MAX_S 86400 /* the guest's own limit */
 
 struct power_opts {
-	bool wait, delay_given;
+	bool wait, cancel, delay_given;
 	uint64_t delay_s;
 	const char *message;
 };
 
 DEFINE_FLAG(set_wait, power_opts, wait);
+DEFINE_FLAG(set_cancel, power_opts, cancel);
 DEFINE_TEXT(set_message, power_opts, message);
 
 static int set_delay(void *ctx, const char *value, char *err, size_t size)
@@ -43,7 +44,7 @@ static int set_delay(void *ctx, const char *value, char *err, size_t size)
 	uint64_t ns;
 
 	if (str_to_duration(value, POWER_DELAY_MAX_S * NSEC_PER_SEC, &ns)) {
-		snprintf(err, size, "%s is no time up to a week", value);
+		snprintf(err, size, "%s is no time up to a day", value);
 		return -EINVAL;
 	}
 	o->delay_given = true;
@@ -56,6 +57,8 @@ static const struct option_row power_rows[] = {
 	  set_wait },
 	{ 'd', "delay", "SECONDS", "begin after this time", set_delay },
 	{ 'm', "message", "TEXT", "tell the guest's users", set_message },
+	{ 'c', "cancel", NULL, "take back what waits for its delay, whichever it is",
+	  set_cancel },
 	CLIENT_ROWS,
 };
 
@@ -125,6 +128,31 @@ static int wait_done(const struct client *cl, const struct target *t,
 	return VAC_TIMEOUT;
 }
 
+static int run_cancel(struct client *cl, int argc, char **argv)
+{
+	const struct power_opts *o = cl->opts;
+	CLEANUP_RPC struct rpc *r = NULL;
+	CLEANUP_VALUE struct va_value *v = NULL;
+	char shown[64];
+	int code;
+
+	if (o->wait || o->delay_given || o->message) {
+		out_error(NULL, NULL, "--cancel stands alone: no --wait, --delay, "
+			  "--message");
+		return VAC_USAGE;
+	}
+	code = rpc_connect(cl, SIDE_GUEST, argc ? argv[0] : NULL, &r);
+	if (!code)
+		code = rpc_call(r, "guest.shutdown.cancel", 0, va_array(), &v);
+	if (code)
+		return code;
+	if (cl->json)
+		return out_json(cl, v) ? VAC_ERROR : VAC_OK;
+	printf("%s cancelled\n", out_escape(shown, sizeof(shown), member_text(v, "mode"),
+					   strlen(member_text(v, "mode"))));
+	return VAC_OK;
+}
+
 static int run_power(struct client *cl, int argc, char **argv, const char *mode)
 {
 	const struct power_opts *o = cl->opts;
@@ -132,8 +160,11 @@ static int run_power(struct client *cl, int argc, char **argv, const char *mode)
 	CLEANUP_VALUE struct va_value *v = NULL;
 	struct va_value *params;
 	char boot[BOOT_ID_SIZE] = "";
-	int code = rpc_connect(cl, SIDE_GUEST, argc ? argv[0] : NULL, &r);
+	int code;
 
+	if (o->cancel)
+		return run_cancel(cl, argc, argv);
+	code = rpc_connect(cl, SIDE_GUEST, argc ? argv[0] : NULL, &r);
 	if (code)
 		return code;
 	if (o->wait && strcmp(mode, "reboot") == 0)

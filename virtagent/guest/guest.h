@@ -61,7 +61,6 @@ struct guest_context {
 	const struct va_value *last_end;
 	/* The mode that was asked for by our method and begun; NULL = none. */
 	const char *power_mode;
-	uint64_t power_due;	/* when what was asked for begins; 0 = nothing waits */
 	const char *power_file; /* where that is kept (power_plan.h), or NULL */
 	struct jobs *jobs; /* programs that callers started (jobs.h) */
 	const char *commands; /* directories of commands, ":" between them */

@@ -5,9 +5,10 @@
  * Suspend to RAM is the kernel's own (/sys/power/state), or systemd's where that
  * runs, which then tells the system's services.
  *
- * What waits, does so on a thread of the server and in a file (power_plan.h), so
+ * What waits, does so on one thread of the server and in a file (power_plan.h), so
  * that an agent that was restarted meanwhile takes it up again; the next one that
- * is asked for takes its place.  Without a delay it lies with the spawner for that
+ * is asked for takes its place, and until its time it can be taken back.  Without a
+ * delay it lies with the spawner for that
  * second, which a server's end does not touch.  Limits: where the agent comes back
  * later than POWER_LATE_NS after the time, it is dropped, and the host is told:
  * whoever asked no longer expects it.
@@ -25,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -119,6 +121,16 @@ static void post(struct guest_context *ctx, const char *name, struct va_value *d
 		va_value_free(data);
 }
 
+/* What waits for its time; a delay of a day must not cost a thread each time that
+ * another takes its place. */
+static struct {
+	pthread_mutex_t lock; /* over all of this, and what becomes of the file */
+	pthread_cond_t changed;
+	bool ready;   /* changed is initialised */
+	bool running; /* the thread */
+	struct power_plan plan; /* due_ns 0 = none */
+} waiting = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
 /* Only the file is lost when it cannot be written. */
 static void keep_plan(struct guest_context *ctx, const struct power_plan *p)
 {
@@ -130,10 +142,13 @@ static void keep_plan(struct guest_context *ctx, const struct power_plan *p)
 			    p->by, ctx->power_file, strerror(-r));
 }
 
+/* The file is that of what waits, if anything does. */
 static void forget_plan(struct guest_context *ctx)
 {
-	if (ctx->power_file)
+	pthread_mutex_lock(&waiting.lock);
+	if (ctx->power_file && !waiting.plan.due_ns)
 		unlink(ctx->power_file);
+	pthread_mutex_unlock(&waiting.lock);
 }
 
 static void set_begun(struct guest_context *ctx, const struct power_mode *m,
@@ -279,41 +294,90 @@ static void begin(struct guest_context *ctx, struct power_plan *p)
 		failed(ctx, p, strerror(-r));
 }
 
-struct waiting {
-	struct guest_context *ctx;
-	struct power_plan plan;
-};
+static int waiting_init(void)
+{
+	pthread_condattr_t attr;
+	int r;
+
+	if (waiting.ready)
+		return 0;
+	pthread_condattr_init(&attr);
+	r = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	if (r == 0)
+		r = pthread_cond_init(&waiting.changed, &attr);
+	pthread_condattr_destroy(&attr);
+	waiting.ready = r == 0;
+	return -r;
+}
+
+/* With the lock held: returns false once nothing waits any more. */
+static bool next_due(struct power_plan *ret)
+{
+	uint64_t due;
+
+	while ((due = waiting.plan.due_ns) != 0 && clock_now() < due) {
+		struct timespec ts = { (time_t)(due / NSEC_PER_SEC),
+				       (long)(due % NSEC_PER_SEC) };
+
+		pthread_cond_timedwait(&waiting.changed, &waiting.lock, &ts);
+	}
+	*ret = waiting.plan;
+	waiting.plan.due_ns = 0;
+	return due != 0;
+}
 
 static void *wait_thread(void *arg)
 {
-	CLEANUP_FREE struct waiting *w = arg;
-	uint64_t due = w->plan.due_ns, now;
+	struct guest_context *ctx = arg;
+	struct power_plan plan;
 
-	while ((now = clock_now()) < due) {
-		struct timespec ts = { (time_t)((due - now) / NSEC_PER_SEC),
-				       (long)((due - now) % NSEC_PER_SEC) };
-
-		nanosleep(&ts, NULL);
+	pthread_mutex_lock(&waiting.lock);
+	while (next_due(&plan)) {
+		pthread_mutex_unlock(&waiting.lock);
+		begin(ctx, &plan);
+		pthread_mutex_lock(&waiting.lock);
 	}
-	/* Unless another took its place. */
-	if (__atomic_compare_exchange_n(&w->ctx->power_due, &due, 0, false,
-					__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-		begin(w->ctx, &w->plan);
+	waiting.running = false;
+	pthread_mutex_unlock(&waiting.lock);
 	return NULL;
 }
 
-static int wait_for(struct guest_context *ctx, const struct power_plan *p)
+/* Takes the place of what waited; keep: in the file, too. */
+static int wait_for(struct guest_context *ctx, const struct power_plan *p, bool keep)
 {
-	struct waiting *w = malloc(sizeof(*w));
 	int r;
 
-	if (!w)
-		return -ENOMEM;
-	*w = (struct waiting){ ctx, *p };
-	__atomic_store_n(&ctx->power_due, p->due_ns, __ATOMIC_RELEASE);
-	r = detach(wait_thread, w);
-	if (r < 0)
-		free(w);
+	pthread_mutex_lock(&waiting.lock);
+	r = waiting_init();
+	if (r == 0 && !waiting.running)
+		r = detach(wait_thread, ctx);
+	if (r == 0) {
+		waiting.running = true;
+		waiting.plan = *p;
+		if (keep)
+			keep_plan(ctx, p);
+		pthread_cond_signal(&waiting.changed);
+	}
+	pthread_mutex_unlock(&waiting.lock);
+	return r;
+}
+
+int power_cancel(struct guest_context *ctx, struct power_plan *ret)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&waiting.lock);
+	if (waiting.plan.due_ns) {
+		*ret = waiting.plan;
+		waiting.plan.due_ns = 0;
+		pthread_cond_signal(&waiting.changed);
+	} else {
+		r = __atomic_load_n(&ctx->power_mode, __ATOMIC_ACQUIRE) ? -EALREADY :
+									  -ENOENT;
+	}
+	pthread_mutex_unlock(&waiting.lock);
+	if (r == 0)
+		forget_plan(ctx);
 	return r;
 }
 
@@ -348,7 +412,7 @@ void guest_power_resume(struct guest_context *ctx)
 	} else {
 		log_info("%s, asked for by uid %lld of the %s, is waited for again",
 			 p.mode, (long long)p.uid, p.by);
-		r = wait_for(ctx, &p);
+		r = wait_for(ctx, &p, false);
 		if (r < 0)
 			failed(ctx, &p, strerror(-r));
 	}
@@ -363,17 +427,17 @@ int power_start(struct guest_context *ctx, struct power_plan *p, bool later,
 	const char *argv[ARGV_MAX];
 	int r;
 
-	if (later || !m->program) {
-		keep_plan(ctx, p);
-		return wait_for(ctx, p);
-	}
+	if (later || !m->program)
+		return wait_for(ctx, p, true);
 	fill_argv(m, p->message, argv);
 	*ret_program = argv[0];
 	log_info("%s was asked for: running %s", m->mode, argv[0]);
 	r = start_program(ctx, p, argv, POWER_DELAY_NS, cancel_fd);
 	if (r < 0)
 		return r;
-	__atomic_store_n(&ctx->power_due, 0, __ATOMIC_RELEASE);
+	pthread_mutex_lock(&waiting.lock);
+	waiting.plan.due_ns = 0;
+	pthread_mutex_unlock(&waiting.lock);
 	set_begun(ctx, m, p);
 	return 0;
 }

@@ -32,6 +32,10 @@ const struct power_mode *power_find(const char *word);
 int power_start(struct guest_context *ctx, struct power_plan *p, bool later,
 		int cancel_fd, const char **ret_program);
 
+/* Takes back what waits for its time; *ret tells what that was.  -ENOENT: nothing
+ * waits; -EALREADY: nothing does, it has begun. */
+int power_cancel(struct guest_context *ctx, struct power_plan *ret);
+
 /* An event's data: who asked, with or without the mode. */
 struct va_value *power_about(const struct power_plan *p, bool with_mode, int *r);
 

@@ -1,5 +1,5 @@
 /*
- * shutdown.c - guest.shutdown: halt, power down, reboot, suspend
+ * shutdown.c - guest.shutdown: halt, power down, reboot, suspend; and taking it back
  *
  * Acknowledged before it begins; what is missing is noticed before anything is
  * acknowledged.  power.c does it.
@@ -26,16 +26,20 @@ struct power {
 	const char *message;
 };
 
+static void fill_who(const struct va_call *call, struct power_plan *p)
+{
+	p->uid = call->caller->cred.uid;
+	snprintf(p->by, sizeof(p->by), "%s", call->caller->remote ? "host" : "guest");
+}
+
 static void fill_plan(const struct va_call *call, const struct power_mode *m,
 		      const struct power *p, struct power_plan *ret)
 {
 	*ret = (struct power_plan){
-		.uid = call->caller->cred.uid,
 		.due_ns = clock_now() + POWER_DELAY_NS + p->delay_ns,
 	};
 	snprintf(ret->mode, sizeof(ret->mode), "%s", m->mode);
-	snprintf(ret->by, sizeof(ret->by), "%s",
-		 call->caller->remote ? "host" : "guest");
+	fill_who(call, ret);
 	snprintf(ret->message, sizeof(ret->message), "%s", p->message);
 }
 
@@ -133,6 +137,43 @@ static int shutdown_guest(struct va_call *call, struct va_value **ret)
 	return r;
 }
 
+static int nothing_waits(struct va_call *call, int error)
+{
+	const char *begun = __atomic_load_n(&guest_context(call)->power_mode,
+					    __ATOMIC_ACQUIRE);
+
+	if (error == -EALREADY)
+		return va_fail(call, EALREADY, "%s: %s has begun and cannot be taken back",
+			       call->method->name, begun ? begun : "what was asked for");
+	return va_fail(call, ENOENT, "%s: no shutdown, reboot, halt or suspend waits",
+		       call->method->name);
+}
+
+static int cancel(struct va_call *call, struct va_value **ret)
+{
+	CLEANUP_VALUE struct va_value *s = NULL, *data = NULL;
+	struct power_plan was, who;
+	uint64_t now = clock_now();
+	int r = power_cancel(guest_context(call), &was);
+
+	if (r < 0)
+		return nothing_waits(call, r);
+	log_info("%s, asked for by uid %lld of the %s, is taken back", was.mode,
+		 (long long)was.uid, was.by);
+	who = was;
+	fill_who(call, &who);
+	data = power_about(&who, true, &r);
+	if (r == 0)
+		guest_context(call)->post_event(guest_context(call),
+						"shutdown-cancelled", take_ptr(data));
+	s = power_about(&was, true, &r);
+	guest_set(s, "delay_ms", va_int(was.due_ns > now ?
+			(int64_t)((was.due_ns - now) / NSEC_PER_MSEC) : 0), &r);
+	if (r == 0)
+		*ret = take_ptr(s);
+	return r;
+}
+
 static const struct va_method rows[] = {
 	{
 		.name = "guest.shutdown",
@@ -147,11 +188,25 @@ static const struct va_method rows[] = {
 		       "mode, delay_ms (how long until it acts).  MESSAGE is shown "
 		       "to logged-in users where shutdown(8) is there.  What waits "
 		       "for its DELAY survives the agent; the next one that is asked "
-		       "for takes its place.  Events: "
+		       "for takes its place, guest.shutdown.cancel takes it back.  Events: "
 		       "shutdown-begun; suspended, when it happens, and resumed; "
-		       "shutdown-failed, shutdown-dropped.  What the "
+		       "shutdown-failed, shutdown-dropped, shutdown-cancelled.  What the "
 		       "guest cannot do is refused with the reason; "
 		       "guest.capabilities says it beforehand.",
+	},
+	{
+		.name = "guest.shutdown.cancel",
+		.signature = "S:",
+		.args = "",
+		.cls = VA_CLASS_POWER,
+		.fn = cancel,
+		.flags = VA_M_UNCOUNTED,
+		.help = "Takes back what guest.shutdown was asked for and waits for "
+			"its DELAY.",
+		.doc = "Whatever it is, whoever asked.  Returns a struct: mode, by (host "
+		       "or guest) and uid (who had asked), via, delay_ms (how long it "
+		       "had still to wait).  Fails with ENOENT where nothing waits, "
+		       "with EALREADY where it has begun.  Event: shutdown-cancelled.",
 	},
 };
 
