@@ -143,7 +143,7 @@ int command_find(const char *dirs, const char *name, char **ret, char *why,
 		if (r != -ENOENT)
 			return r;
 	}
-	snprintf(why, why_size, "there is no such command");
+	snprintf(why, why_size, "there is no such command (the verb commands lists them)");
 	return -ENOENT;
 }
 

@@ -114,6 +114,8 @@ def _():
     r = expect(va("events", "--since", "1", "--json", "-G", "vm1"), 0)
     assert [json.loads(x)["seq"] for x in r.stdout.splitlines()] == [2]
     assert events.queries[-1] == {"follow": "0", "since": "1", "guest": "vm1"}
+    expect(va("events", "vm1"), 0)
+    assert events.queries[-1]["guest"] == "vm1", events.queries[-1]
     expect(va("events", "--since", "x"), 3, "")
 
 
@@ -315,6 +317,19 @@ def _():
             (("event",), "event is not the whole verb: event send"),
             (("kv",), "kv get"),
             (("xyzzy",), "help lists them"),
+            (("fg", "vm1", "2"), "va-client attach JOB\n"),
+            (("forget", "2"), "va-client kill --forget JOB...\n"),
+            (("signal", "2"), "va-client kill [GUEST] JOB..."),
+            (("rmdir", "vm1:/a"), "va-client rm -r GUEST:PATH\n"),
+            (("mv", "vm1:/a", "vm1:/b"), "va-client call guest.rename FROM TO\n"),
+            (("guest-network-get-interfaces", "vm1"), "va-client ip [GUEST]"),
+            (("free", "vm1"), "va-client call guest.memory\n"),
+            (("version",), "va-client --version\n"),
+            (("get", CLIENT, "vm1:/tmp/"), "va-client put LOCAL... GUEST:PATH"),
+            (("put", "vm1:/etc/passwd", "."), "va-client get GUEST:PATH... LOCAL"),
+            (("cp", "vm1:/a", "vm1:/b"), "in two steps"),
+            (("cp", CLIENT, "vm1"), "must be GUEST:PATH"),
+            (("call", "vm1", "guest.ping"), "va-client call -G vm1 guest.ping"),
             (("forward", "vm1", "8080:80"), "forward vm1 8080 80"),
             (("get", "vm1", "/etc/hostname"), "vm1:/PATH"),
             (("cat", "vm1", "/etc/hostname"), "vm1:/PATH"),

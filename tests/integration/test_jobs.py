@@ -215,4 +215,13 @@ def _():
     assert p.wait(10) == 130
 
 
+@suite.case("kill -9, as fingers know it; a directory without -r is told how")
+def _():
+    job = detached("--", "sh", "-c", "trap '' TERM; sleep 600")
+    va("kill", "-9", job)
+    wait_until(lambda: row(job).split()[2:4] == ["killed", "137"], 10, "its end")
+    said = va("get", tmpdir(), os.path.join(tmpdir(), "copy"), code=2)
+    assert "is a directory; -r copies directories" in said, said
+
+
 suite.main()

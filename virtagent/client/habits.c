@@ -1,8 +1,8 @@
 /*
  * habits.c - a verb that does not exist: which one was meant?
  *
- * Three guesses, in this order: what fingers know from incus, virsh, docker and
- * kubectl; the first word of verbs of two ("kv"); a verb that differs by a slip or
+ * Three guesses, in this order: what fingers know from shells, incus, virsh, docker,
+ * kubectl and qemu-ga; the first word of verbs of two ("kv"); a verb that differs by a slip or
  * two (a letter too many, too few, another, or two exchanged).  It is said, not
  * done: a guess must not shut a guest down.
  *
@@ -19,6 +19,7 @@
 
 #define WORD_MAX 24u /* longer ones are no slips */
 
+/* Where it is no verb, what stands for verb is a whole line to type. */
 static const struct {
 	const char *typed, *verb;
 } habits[] = {
@@ -36,6 +37,39 @@ static const struct {
 	{ "status", "info" },	 { "show", "info" },	  { "find", "ls" },
 	{ "snapshot", "quiesce" }, { "freeze", "quiesce" }, { "thaw", "resume" },
 	{ "notify", "event send" },
+	{ "fg", "attach JOB" },  { "output", "attach JOB" },
+	{ "forget", "kill --forget JOB..." }, { "signal", "kill" },
+	{ "rmdir", "rm -r GUEST:PATH" }, { "unlink", "rm" },
+	{ "tree", "ls" },	 { "dir", "ls" },	  { "more", "cat" },
+	{ "less", "cat" },	 { "head", "cat" },	  { "tail", "cat" },
+	{ "mv", "call guest.rename FROM TO" },
+	{ "rename", "call guest.rename FROM TO" },
+	{ "chmod", "call guest.chmod PATH MODE" },
+	{ "chown", "call guest.chown PATH UID [GID]" },
+	{ "ln", "call guest.symlink TARGET PATH" },
+	{ "readlink", "stat" },
+	{ "touch", "put /dev/null GUEST:PATH" },
+	{ "sha256sum", "call guest.checksum PATH" },
+	{ "checksum", "call guest.checksum PATH" },
+	{ "users", "call guest.users" }, { "who", "call guest.users" },
+	{ "w", "call guest.users" },
+	{ "free", "call guest.memory" }, { "memory", "call guest.memory" },
+	{ "load", "call guest.load" },   { "osinfo", "info" },
+	{ "date", "call guest.timezone" }, { "time", "call guest.timezone" },
+	{ "timezone", "call guest.timezone" },
+	{ "ifconfig", "ip" },	 { "addresses", "ip" },	  { "mount", "df" },
+	{ "start", "wait" },	 { "destroy", "shutdown" }, { "pause", "suspend" },
+	{ "dompmsuspend", "suspend" }, { "domfsinfo", "df" }, { "domhostname", "info" },
+	{ "agent", "info" },	 { "version", "--version" },
+	{ "forwards", "forward" }, { "tunnel", "forward" },
+	{ "qemu-agent-command", "call METHOD [ARG...]" },
+	{ "guest-ping", "ping" },	 { "guest-exec", "exec" },
+	{ "guest-exec-status", "jobs" }, { "guest-info", "methods" },
+	{ "guest-file-read", "get" },	 { "guest-file-write", "put" },
+	{ "guest-file-open", "get" },	 { "guest-shutdown", "shutdown" },
+	{ "guest-suspend-ram", "suspend" }, { "guest-get-osinfo", "info" },
+	{ "guest-network-get-interfaces", "ip" }, { "guest-get-fsinfo", "df" },
+	{ "guest-get-host-name", "info" }, { "guest-get-users", "call guest.users" },
 };
 
 static unsigned least(unsigned a, unsigned b)
@@ -69,11 +103,11 @@ static unsigned slips(const char *a, const char *b)
 	return d[n][m];
 }
 
-static const struct verb *from_habit(const char *typed)
+static const char *from_habit(const char *typed)
 {
 	for (size_t i = 0; i < NROWS(habits); i++)
 		if (strcmp(habits[i].typed, typed) == 0)
-			return client_find_verb(habits[i].verb);
+			return habits[i].verb;
 	return NULL;
 }
 
@@ -119,19 +153,23 @@ static void that_begin(const char *word, char *ret, size_t size)
 
 int client_no_such_verb(const char *typed)
 {
-	const struct verb *v = from_habit(typed);
-	char several[256];
+	const char *line = from_habit(typed);
+	const struct verb *v = line ? client_find_verb(line) : NULL;
+	char several[256] = "";
 
 	that_begin(typed, several, sizeof(several));
 	if (*several) {
 		out_error(NULL, NULL, "%s is not the whole verb: %s", typed, several);
 		return VAC_USAGE;
 	}
-	if (!v)
+	if (!line)
 		v = nearest(typed, several, sizeof(several));
 	if (strchr(several, ','))
 		out_error(NULL, NULL, "no such verb: %s; is it one of these: %s", typed,
 			  several);
+	else if (line && !v)
+		out_error(NULL, NULL, "no such verb: %s; is it this: " PROGRAM " %s",
+			  typed, line);
 	else if (v)
 		out_error(NULL, NULL, "no such verb: %s; is it this: " PROGRAM " %s%s%s",
 			  typed, v->name, v->usage ? " " : "", v->usage ? v->usage : "");

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/str.h"
 #include "virtagent/client/call.h"
 #include "virtagent/client/member.h"
 #include "virtagent/client/table.h"
@@ -20,8 +21,14 @@ static const struct option_row call_rows[] = { CLIENT_ROWS };
 static int run_call(struct client *cl, int argc, char **argv)
 {
 	CLEANUP_RPC struct rpc *r = NULL;
-	int code = rpc_connect(cl, target_side_of(argv[0]), NULL, &r);
+	int code;
 
+	if (argc > 1 && !strchr(argv[0], '.') && str_starts(argv[1], "guest.")) {
+		out_error(NULL, "call", "%s is no method; a guest is named by -G: "
+			  "va-client call -G %s %s ...", argv[0], argv[0], argv[1]);
+		return VAC_USAGE;
+	}
+	code = rpc_connect(cl, target_side_of(argv[0]), NULL, &r);
 	if (code)
 		return code;
 	rpc_set_deadline(r, client_deadline(cl, CLIENT_CALL_NS));

@@ -160,7 +160,10 @@ static int report(struct copy *c, const char *path, int code)
 {
 	if (interrupt_seen())
 		return interrupt_status();
-	if (code && !c->o->recursive && rpc_fault(c->rpc) == VA_FAULT_ERRNO + EISDIR) {
+	/* (A streamed file's error is text only.) */
+	if (code && !c->o->recursive &&
+	    (rpc_fault(c->rpc) == VA_FAULT_ERRNO + EISDIR ||
+	     strstr(rpc_error(c->rpc), "not a regular file: Is a directory"))) {
 		out_error(rpc_target(c->rpc)->name, path,
 			  "is a directory; -r copies directories");
 		return code;
@@ -380,18 +383,6 @@ static int copy_to(struct client *cl, char **local, int n, char *remote)
 	return code;
 }
 
-static int run_get(struct client *cl, int argc, char **argv)
-{
-	if (argc == 1)
-		return copy_from(cl, argv, 1, ".");
-	return copy_from(cl, argv, argc - 1, argv[argc - 1]);
-}
-
-static int run_put(struct client *cl, int argc, char **argv)
-{
-	return copy_to(cl, argv, argc - 1, argv[argc - 1]);
-}
-
 /* Which of the words name something in a guest? */
 static bool is_remote(const char *word)
 {
@@ -399,6 +390,38 @@ static bool is_remote(const char *word)
 	const char *guest, *path;
 
 	return !path_split(word, buf, sizeof(buf), &guest, &path) && guest;
+}
+
+/* A word that cannot but be GUEST:/PATH (a file here may have a colon, too). */
+static bool surely_remote(const char *word)
+{
+	return is_remote(word) && strstr(word, ":/") && access(word, F_OK) < 0;
+}
+
+/* A target of get in a guest, a source of put in one: the other verb is meant. */
+static int wrong_way(const char *verb, const char *other, const char *here,
+		     const char *there)
+{
+	if (!surely_remote(here) || is_remote(there))
+		return VAC_OK;
+	out_error(NULL, verb, "%s is in a guest; is it this: va-client %s", here, other);
+	return VAC_USAGE;
+}
+
+static int run_get(struct client *cl, int argc, char **argv)
+{
+	if (argc == 1)
+		return copy_from(cl, argv, 1, ".");
+	if (wrong_way("get", "put LOCAL... GUEST:PATH", argv[argc - 1], argv[0]))
+		return VAC_USAGE;
+	return copy_from(cl, argv, argc - 1, argv[argc - 1]);
+}
+
+static int run_put(struct client *cl, int argc, char **argv)
+{
+	if (wrong_way("put", "get GUEST:PATH... LOCAL", argv[0], argv[argc - 1]))
+		return VAC_USAGE;
+	return copy_to(cl, argv, argc - 1, argv[argc - 1]);
 }
 
 static int run_cp(struct client *cl, int argc, char **argv)
@@ -411,8 +434,12 @@ static int run_cp(struct client *cl, int argc, char **argv)
 		return copy_to(cl, argv, argc - 1, argv[argc - 1]);
 	if (!is_remote(argv[argc - 1]) && remote == argc - 1)
 		return copy_from(cl, argv, argc - 1, argv[argc - 1]);
-	out_error(NULL, "cp", "either the sources or the target must be "
-			      "GUEST:PATH (or :PATH)");
+	if (is_remote(argv[argc - 1]))
+		out_error(NULL, "cp", "from guest to guest it goes in two steps: get, "
+				      "then put");
+	else
+		out_error(NULL, "cp", "either the sources or the target must be "
+				      "GUEST:PATH (or :PATH)");
 	return VAC_USAGE;
 }
 

@@ -121,7 +121,9 @@ static int run_events(struct client *cl, int argc, char **argv)
 
 	if (code)
 		return code;
-	if (cl->guest && !str_starts(cl->guest, "unix:"))
+	if (argc)
+		s.guest = argv[0];
+	else if (cl->guest && !str_starts(cl->guest, "unix:"))
 		s.guest = cl->guest;
 	if (o->since_given)
 		s.last = (int64_t)o->since;
@@ -171,13 +173,15 @@ static int run_send(struct client *cl, int argc, char **argv)
 
 const struct verb verb_events = {
 	.name = "events",
+	.usage = "[GUEST]",
 	.help = "print what happened to the guests",
 	.about = "Prints the events that va-hostd keeps, one a line: number, "
-		 "time, guest, event, data.\n-G NAME prints those of one guest.  "
+		 "time, guest, event, data.\nWith GUEST (or -G), those of one guest.  "
 		 "With --follow and -t, ends with status 0 after\nthat time.",
 	.rows = events_rows,
 	.nrows = NROWS(events_rows),
 	.opts_size = sizeof(struct events_opts),
+	.max_args = 1,
 	.run = run_events,
 };
 

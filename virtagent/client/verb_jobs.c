@@ -27,8 +27,17 @@ struct kill_opts {
 DEFINE_TEXT(set_signal, kill_opts, signal);
 DEFINE_FLAG(set_forget, kill_opts, forget);
 
+static int set_nine(void *ctx, const char *value, char *err, size_t size)
+{
+	struct client *cl = ctx;
+
+	((struct kill_opts *)cl->opts)->signal = "KILL";
+	return 0;
+}
+
 static const struct option_row kill_rows[] = {
 	{ 's', "signal", "SIGNAL", "name or number (default TERM)", set_signal },
+	{ '9', NULL, NULL, "the same as --signal KILL", set_nine },
 	{ 0, "forget", NULL, "instead: forget ended jobs and their output", set_forget },
 	CLIENT_ROWS,
 };
