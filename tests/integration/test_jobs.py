@@ -220,6 +220,7 @@ def _():
     job = detached("--", "sh", "-c", "trap '' TERM; sleep 600")
     va("kill", "-9", job)
     wait_until(lambda: row(job).split()[2:4] == ["killed", "137"], 10, "its end")
+    assert "--tty or -it" in va("exec", "-t", "--", "sh", code=3)
     said = va("get", tmpdir(), os.path.join(tmpdir(), "copy"), code=2)
     assert "is a directory; -r copies directories" in said, said
 

@@ -65,6 +65,17 @@ static int set_nothing(void *ctx, const char *value, char *err, size_t size)
 	return 0;
 }
 
+/* -t is a terminal to those who come from incus or docker. */
+static int set_timeout(void *ctx, const char *value, char *err, size_t size)
+{
+	int r = client_set_timeout(ctx, value, err, size);
+	size_t n = strnlen(err, size);
+
+	if (r < 0 && n < size)
+		snprintf(err + n, size - n, " (a terminal is asked for by --tty or -it)");
+	return r;
+}
+
 #define EXEC_ROWS                                                              \
 	{ 'e', "env", "NAME=VALUE", "set a variable (may be repeated)", set_env }, \
 	{ 'w', "cwd", "DIR", "working directory in the guest", set_cwd },        \
@@ -72,7 +83,10 @@ static int set_nothing(void *ctx, const char *value, char *err, size_t size)
 	{ 0, "tty", NULL, "give it a terminal (default: when stdin and stdout " \
 	  "are one)", set_tty },                                               \
 	{ 'T', "no-tty", NULL, "give it none", set_no_tty },                   \
-	{ 0, "limit", "SECONDS", "the guest ends it after this time", set_limit }
+	{ 0, "limit", "SECONDS", "the guest ends it after this time", set_limit }, \
+	CLIENT_ROWS_BUT_TIMEOUT,                                               \
+	{ 't', "timeout", "SECONDS", "give up after this time (0 = never)",    \
+	  set_timeout }
 
 static const struct option_row exec_rows[] = {
 	EXEC_ROWS,
@@ -80,10 +94,9 @@ static const struct option_row exec_rows[] = {
 	{ 'n', "no-stdin", NULL, "its input is empty", set_no_stdin },
 	{ 'd', "detach", NULL, "start it, print its job number and return",
 	  set_detach },
-	CLIENT_ROWS,
 };
 
-static const struct option_row shell_rows[] = { EXEC_ROWS, CLIENT_ROWS };
+static const struct option_row shell_rows[] = { EXEC_ROWS };
 
 int exec_add_query(struct buf *b, const char *key, const char *value)
 {
