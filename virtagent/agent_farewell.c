@@ -59,6 +59,15 @@ static bool is_ours(const struct agent_farewell *f, struct init_shutdown *st)
 	return true;
 }
 
+/* Does the system go down?  What we began ourselves we know, although init is too busy
+ * to answer. */
+static bool goes_down(const struct agent_farewell *f, struct init_shutdown *st)
+{
+	const char *asked = __atomic_load_n(&f->ctx->power_mode, __ATOMIC_ACQUIRE);
+
+	return init_going_down(f->ctx->spawn, f->from, st) || (f->from == 1 && asked);
+}
+
 static void tell_host(const struct agent_farewell *f, const struct init_shutdown *st)
 {
 	CLEANUP_VALUE struct va_value *data = va_struct();
@@ -82,7 +91,7 @@ static void *farewell(void *arg)
 	struct init_shutdown st;
 	int r;
 
-	if (init_going_down(f->ctx->spawn, f->from, &st)) {
+	if (goes_down(f, &st)) {
 		if (!is_ours(f, &st))
 			tell_host(f, &st);
 		snprintf(f->reason, sizeof(f->reason), "shutdown: %s, by %s",
