@@ -11,7 +11,8 @@ from vatest.hostd import Hostd, need_hostd
 need_hostd()
 suite = Suite()
 guest = Guest(channels=("virtio",), init="systemd", reboot=True,
-              programs={"/usr/bin/va-client": program("va-client")})
+              programs={"/usr/bin/va-client": program("va-client"),
+                        "/usr/bin/wall": "/usr/bin/wall"})
 suite.cleanups.append(guest.close)
 suite.on_failure.append(guest.report)
 hostd = Hostd(["vm1=unix-connect:%s:-" % guest.virtio])
@@ -121,8 +122,12 @@ def _():
 @suite.case("shutdown --cancel takes a delayed reboot back, and the host is told")
 def _():
     last = last_seq()
-    va("reboot", "vm1", "--delay", "600")
+    record = base64.b64encode(rootfs.logged_in("ttyS0")).decode()
+    guest.sh("echo %s | base64 -d >>/run/utmp" % record)
+    va("reboot", "vm1", "--delay", "600", "-m", "a new disk")
+    guest.wait_console(" s: a new disk", 30)
     va("shutdown", "vm1", "--cancel")
+    guest.wait_console("reboot is cancelled", 30)
     e = hostd.wait_event("shutdown-cancelled", last, 30)["data"]
     assert (e["mode"], e["by"], e["via"]) == ("reboot", "host", "virtagent"), e
     assert guest.sh("systemctl list-jobs --no-legend | grep -c reboot || true").strip() == "0"

@@ -10,7 +10,8 @@ from vatest.hostd import Hostd, need_hostd
 
 need_hostd()
 suite = Suite()
-guest = Guest(channels=("serial",), init="sysvinit", reboot=True)
+guest = Guest(channels=("serial",), init="sysvinit", reboot=True,
+              programs={"/usr/bin/wall": "/usr/bin/wall"})
 suite.cleanups.append(guest.close)
 suite.on_failure.append(guest.report)
 hostd = Hostd(["vm1=unix-connect:%s:-" % guest.serial])
@@ -77,8 +78,12 @@ def _():
 @suite.case("shutdown --cancel takes a delayed halt back, and the host is told")
 def _():
     last = last_seq()
-    va("halt", "vm1", "--delay", "600")
+    record = base64.b64encode(rootfs.logged_in("ttyS0")).decode()
+    guest.sh("echo %s | base64 -d >>/run/utmp" % record)
+    va("halt", "vm1", "--delay", "600", "-m", "a new disk")
+    guest.wait_console(" s: a new disk", 30)
     va("shutdown", "vm1", "--cancel")
+    guest.wait_console("halt is cancelled", 30)
     e = hostd.wait_event("shutdown-cancelled", last, 30)["data"]
     assert (e["mode"], e["by"], e["via"]) == ("halt", "host", "virtagent"), e
 

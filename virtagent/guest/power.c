@@ -38,6 +38,8 @@
 #define POWER_WAIT_NS (3 * NSEC_PER_SEC)
 /* What the event gets to reach the host before the guest sleeps. */
 #define POWER_TELL_NS (2 * NSEC_PER_SEC)
+/* What a word to the users may wait for the spawner. */
+#define POWER_SAY_NS (NSEC_PER_SEC / 4)
 #define POWER_LATE_NS (60 * NSEC_PER_SEC)
 /* A spawner that died is there again after a second. */
 #define POWER_TRIES 5
@@ -245,6 +247,33 @@ static int start_program(struct guest_context *ctx, const struct power_plan *p,
 	return 0;
 }
 
+/* With a delay shutdown(8) tells users at once, not only when it begins.  Two words
+ * of text: wall(1) takes a single one for a file's name, if there is such a file. */
+static void tell_users(struct guest_context *ctx, const char *text)
+{
+	const char *const argv[] = { "/usr/bin/wall", "virtagent:", text, NULL };
+	const struct spawn_request rq = {
+		.argv = argv, .fds = { -1, -1, -1 }, .flags = SPAWN_KEEP,
+	};
+	struct spawn_job *job;
+
+	if (access(argv[0], X_OK) < 0 ||
+	    spawn_start(ctx->spawn, &rq, -1, POWER_SAY_NS, &job) < 0)
+		return;
+	spawn_job_free(job);
+}
+
+static void tell_of_plan(struct guest_context *ctx, const struct power_plan *p)
+{
+	char text[POWER_MESSAGE_MAX + 64];
+	uint64_t now = clock_now();
+
+	snprintf(text, sizeof(text), "%s in %llu s: %s", p->mode,
+		 (unsigned long long)(p->due_ns > now ?
+				      (p->due_ns - now) / NSEC_PER_SEC : 0), p->message);
+	tell_users(ctx, text);
+}
+
 /* --- when its time has come ---------------------------------------------------- */
 
 /* systemd tells the system's services first; else the kernel does it, and write()
@@ -364,6 +393,7 @@ static int wait_for(struct guest_context *ctx, const struct power_plan *p, bool 
 
 int power_cancel(struct guest_context *ctx, struct power_plan *ret)
 {
+	char text[64];
 	int r = 0;
 
 	pthread_mutex_lock(&waiting.lock);
@@ -376,9 +406,12 @@ int power_cancel(struct guest_context *ctx, struct power_plan *ret)
 									  -ENOENT;
 	}
 	pthread_mutex_unlock(&waiting.lock);
-	if (r == 0)
-		forget_plan(ctx);
-	return r;
+	if (r < 0)
+		return r;
+	forget_plan(ctx);
+	snprintf(text, sizeof(text), "%s is cancelled", ret->mode);
+	tell_users(ctx, text);
+	return 0;
 }
 
 /* What an agent before this one was asked for and did not live to see. */
@@ -427,8 +460,12 @@ int power_start(struct guest_context *ctx, struct power_plan *p, bool later,
 	const char *argv[ARGV_MAX];
 	int r;
 
-	if (later || !m->program)
-		return wait_for(ctx, p, true);
+	if (later || !m->program) {
+		r = wait_for(ctx, p, true);
+		if (r == 0 && later)
+			tell_of_plan(ctx, p);
+		return r;
+	}
 	fill_argv(m, p->message, argv);
 	*ret_program = argv[0];
 	log_info("%s was asked for: running %s", m->mode, argv[0]);
