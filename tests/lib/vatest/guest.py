@@ -348,7 +348,7 @@ class Guest:
 
     def pids(self, pattern):
         """Pids of the guest's processes whose command line contains the text."""
-        out = self.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | "
+        out = self.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' 2>/dev/null <$p/cmdline | "
                       "grep -q -F -e '%s' && echo ${p#/proc/}; done; true" % pattern)
         return [int(p) for p in out.split()]
 
