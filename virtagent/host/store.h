@@ -1,5 +1,5 @@
 /*
- * store.h - what va-hostd keeps on disk, and the only place that knows SQLite
+ * store.h - what va-hostd keeps on disk; only store*.c know SQLite
  *
  * A store has a thread of its own, so that a slow disk delays neither the event
  * loop nor a guest.  The calls below that are marked "store's thread" run there,

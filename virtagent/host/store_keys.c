@@ -1,5 +1,5 @@
 /*
- * store_keys.c - keys on disk: the second half of what knows SQLite
+ * store_keys.c - keys on disk
  *
  * A removed key stays as a row without a value, so that a guest that was away
  * learns of the removal; keys.c forgets such rows when there are many.  Values
@@ -124,23 +124,13 @@ static const char *const sql[SQL_COUNT] = {
 int store_keys_prepare(struct store *s)
 {
 	char text[128];
+	int err = store_prepare(s, sql, SQL_COUNT, s->key_st);
 
-	for (size_t i = 0; i < SQL_COUNT; i++) {
-		if (sqlite3_prepare_v2(s->db, sql[i], -1, &s->key_st[i],
-				       NULL) != SQLITE_OK)
-			return -EIO;
-	}
+	if (err < 0)
+		return err;
 	store_query_text(s, "SELECT id FROM main.key_store", text);
 	snprintf(s->id, sizeof(s->id), "%.63s", text);
 	return 0;
-}
-
-void store_keys_finalize(struct store *s)
-{
-	for (size_t i = 0; i < STORE_KEY_STATEMENTS; i++) {
-		sqlite3_finalize(s->key_st[i]);
-		s->key_st[i] = NULL;
-	}
 }
 
 const char *store_id(const struct store *s)
@@ -155,15 +145,6 @@ static sqlite3_stmt *bind_guest(struct store *s, enum statement which,
 
 	sqlite3_bind_text(st, 1, guest, -1, SQLITE_STATIC);
 	return st;
-}
-
-/* Runs a statement that gives no rows. */
-static int run(sqlite3_stmt *st)
-{
-	int rc = sqlite3_step(st);
-
-	sqlite3_reset(st);
-	return store_errno(rc);
 }
 
 static void keep_column(sqlite3_stmt *st, int i, char *text, size_t size)
@@ -308,7 +289,7 @@ int store_keys_begin(struct store *s)
 
 	if (s->trouble[0] && clock_now() < s->retry_ns)
 		return -EROFS;
-	err = run(s->key_st[SQL_BEGIN]);
+	err = store_run(s->key_st[SQL_BEGIN]);
 	if (err < 0)
 		store_failed(s);
 	return err;
@@ -329,7 +310,7 @@ int store_key_put(struct store *s, const char *guest,
 	else
 		sqlite3_bind_null(st, 5);
 	sqlite3_bind_text(st, 6, key->group, -1, SQLITE_STATIC);
-	err = run(st);
+	err = store_run(st);
 	sqlite3_clear_bindings(st);
 	if (err < 0)
 		store_failed(s);
@@ -346,7 +327,7 @@ int store_keys_set_state(struct store *s, const char *guest,
 	sqlite3_bind_int64(st, 3, (sqlite3_int64)state->floor);
 	sqlite3_bind_text(st, 4, state->boot, -1, SQLITE_STATIC);
 	sqlite3_bind_text(st, 5, state->vm, -1, SQLITE_STATIC);
-	err = run(st);
+	err = store_run(st);
 	if (err < 0)
 		store_failed(s);
 	return err;
@@ -357,12 +338,12 @@ int store_keys_forget(struct store *s, const char *guest, uint64_t upto)
 	sqlite3_stmt *st = bind_guest(s, SQL_FORGET, guest);
 
 	sqlite3_bind_int64(st, 2, (sqlite3_int64)upto);
-	return run(st);
+	return store_run(st);
 }
 
 int store_keys_commit(struct store *s)
 {
-	int err = run(s->key_st[SQL_COMMIT]);
+	int err = store_run(s->key_st[SQL_COMMIT]);
 
 	if (err == 0) {
 		store_recovered(s);
@@ -377,5 +358,5 @@ void store_keys_rollback(struct store *s)
 {
 	/* Some errors end the transaction by themselves. */
 	if (!sqlite3_get_autocommit(s->db))
-		run(s->key_st[SQL_ROLLBACK]);
+		store_run(s->key_st[SQL_ROLLBACK]);
 }
