@@ -13,8 +13,6 @@
  */
 #include "config.h"
 
-#include "virtagent/http_server.h"
-
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,68 +20,13 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <microhttpd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/str.h"
-#include "virtagent/http_conn.h"
-#include "virtagent/http_request.h"
-
-#define HEADERS_MAX 16
-
-enum phase {
-	PHASE_HEAD, /* on_request() was not called yet */
-	PHASE_BODY, /* pieces may come */
-	PHASE_DONE, /* all is here, or nobody wants the rest */
-};
-
-struct conn;
-
-struct http_request {
-	struct conn *conn;
-	struct MHD_Connection *mhd;
-	struct http_target target;
-	int target_error;
-	const char *method;
-	const struct http_route *route;
-	enum phase phase;
-	bool has_body, chunked;
-	bool answered; /* a response is queued, or stands in raw */
-	bool in_piece; /* the library takes no response now */
-	int64_t length;
-	struct buf body;
-	struct {
-		unsigned status;
-		char *type;
-		struct buf body;
-	} raw; /* what was answered while in_piece */
-	struct {
-		char *name, *value;
-	} headers[HEADERS_MAX];
-	size_t nheaders;
-	void *data;
-	void (*free_data)(void *);
-};
-
-struct upgrade {
-	void (*run)(void *arg, int fd, const void *extra, size_t extra_len);
-	void *arg;
-};
-
-struct conn {
-	struct http_conn base;
-	struct http_server *server;
-	struct upgrade upgrade;
-	struct http_request rq;
-};
-
-struct http_server {
-	struct http_config cfg;
-	struct MHD_Daemon *daemon;
-	struct http_conns conns;
-};
+#include "virtagent/http_server_priv.h"
 
 /* --- connections --------------------------------------------------------- */
 
@@ -164,266 +107,6 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 
 /* --- requests ------------------------------------------------------------ */
 
-const char *http_request_method(const struct http_request *rq)
-{
-	return rq->method;
-}
-
-const char *http_request_path(const struct http_request *rq)
-{
-	return rq->target.path;
-}
-
-const char *http_request_query_n(const struct http_request *rq, const char *key,
-				 size_t i)
-{
-	for (size_t p = 0; p < rq->target.npairs; p++) {
-		if (strcmp(rq->target.pairs[p].key, key) == 0 && i-- == 0)
-			return rq->target.pairs[p].value;
-	}
-	return NULL;
-}
-
-const char *http_request_query(const struct http_request *rq, const char *key)
-{
-	return http_request_query_n(rq, key, 0);
-}
-
-const char *http_request_header(const struct http_request *rq, const char *name)
-{
-	return MHD_lookup_connection_value(rq->mhd, MHD_HEADER_KIND, name);
-}
-
-const struct va_caller *http_request_caller(const struct http_request *rq)
-{
-	return &rq->conn->base.caller;
-}
-
-const struct buf *http_request_body(const struct http_request *rq)
-{
-	return &rq->body;
-}
-
-int64_t http_request_length(const struct http_request *rq)
-{
-	return rq->length;
-}
-
-int http_request_cancel_fd(const struct http_request *rq)
-{
-	return rq->conn->base.cancel_fd;
-}
-
-int http_request_stop_fd(const struct http_request *rq)
-{
-	return rq->conn->server->conns.stop_fd;
-}
-
-void http_request_set_data(struct http_request *rq, void *data,
-			   void (*free_fn)(void *))
-{
-	rq->data = data;
-	rq->free_data = free_fn;
-}
-
-void *http_request_data(const struct http_request *rq)
-{
-	return rq->data;
-}
-
-/* --- responses ----------------------------------------------------------- */
-
-int http_add_header(struct http_request *rq, const char *name, const char *value)
-{
-	CLEANUP_FREE char *n = strdup(name), *v = strdup(value);
-
-	if (!n || !v)
-		return -ENOMEM;
-	if (rq->nheaders == HEADERS_MAX)
-		return -ENOSPC;
-	if (strpbrk(name, "\r\n: ") || strpbrk(value, "\r\n"))
-		return -EINVAL;
-	rq->headers[rq->nheaders].name = take_ptr(n);
-	rq->headers[rq->nheaders++].value = take_ptr(v);
-	return 0;
-}
-
-/* Queues and lets go of a response; NULL = it could not be made. */
-static int queue(struct http_request *rq, unsigned status, const char *type,
-		 struct MHD_Response *response)
-{
-	int r = -ENOMEM;
-
-	if (!response)
-		return r;
-	if (type)
-		MHD_add_response_header(response, "Content-Type", type);
-	for (size_t i = 0; i < rq->nheaders; i++)
-		MHD_add_response_header(response, rq->headers[i].name,
-					rq->headers[i].value);
-	if (!rq->answered &&
-	    MHD_queue_response(rq->mhd, status, response) == MHD_YES) {
-		rq->answered = true;
-		r = 0;
-	}
-	MHD_destroy_response(response);
-	return r;
-}
-
-/* Keeps an answer for http_answer_raw(). */
-static int keep_raw(struct http_request *rq, unsigned status, const char *type,
-		    const void *data, size_t n)
-{
-	if (rq->answered)
-		return -EALREADY;
-	rq->raw.status = status;
-	rq->raw.type = type ? strdup(type) : NULL;
-	buf_init(&rq->raw.body, 64 << 10);
-	rq->answered = true;
-	return buf_put(&rq->raw.body, data, n);
-}
-
-int http_respond(struct http_request *rq, unsigned status, const char *type,
-		 const void *data, size_t n)
-{
-	if (rq->in_piece)
-		return keep_raw(rq, status, type, data, n);
-	return queue(rq, status, type,
-		     MHD_create_response_from_buffer(n, (void *)(uintptr_t)data,
-						     MHD_RESPMEM_MUST_COPY));
-}
-
-int http_respond_take(struct http_request *rq, unsigned status,
-		      const char *type, void *data, size_t n)
-{
-	struct MHD_Response *response;
-	int r;
-
-	if (rq->in_piece) {
-		r = keep_raw(rq, status, type, data, n);
-		free(data);
-		return r;
-	}
-	response = MHD_create_response_from_buffer(n, data,
-						   MHD_RESPMEM_MUST_FREE);
-	if (!response)
-		free(data);
-	return queue(rq, status, type, response);
-}
-
-int http_respond_text(struct http_request *rq, unsigned status, const char *fmt,
-		      ...)
-{
-	char text[1024];
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vsnprintf(text, sizeof(text) - 1, fmt, ap);
-	va_end(ap);
-	if (n < 0)
-		return -EINVAL;
-	if ((size_t)n > sizeof(text) - 2)
-		n = (int)sizeof(text) - 2;
-	text[n++] = '\n';
-	return http_respond(rq, status, "text/plain; charset=utf-8", text,
-			    (size_t)n);
-}
-
-int http_respond_fd(struct http_request *rq, unsigned status, const char *type,
-		    int fd, uint64_t offset, uint64_t length)
-{
-	struct MHD_Response *response = NULL;
-
-	if (!rq->in_piece)
-		response = MHD_create_response_from_fd_at_offset64(length, fd,
-								   offset);
-	if (!response)
-		close(fd);
-	return queue(rq, status, type, response);
-}
-
-struct stream {
-	ssize_t (*read)(void *arg, void *buf, size_t max);
-	void (*done)(void *arg);
-	void *arg;
-};
-
-static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max)
-{
-	struct stream *st = cls;
-	ssize_t n = st->read(st->arg, buf, max);
-
-	if (n == 0)
-		return MHD_CONTENT_READER_END_OF_STREAM;
-	return n < 0 ? MHD_CONTENT_READER_END_WITH_ERROR : n;
-}
-
-static void stream_free(void *cls)
-{
-	struct stream *st = cls;
-
-	if (st->done)
-		st->done(st->arg);
-	free(st);
-}
-
-int http_respond_stream(struct http_request *rq, unsigned status,
-			const char *type, int64_t length,
-			ssize_t (*read)(void *arg, void *buf, size_t max),
-			void (*done)(void *arg), void *arg)
-{
-	struct MHD_Response *response = NULL;
-	struct stream *st = calloc(1, sizeof(*st));
-
-	if (!st) {
-		if (done)
-			done(arg);
-		return -ENOMEM;
-	}
-	*st = (struct stream){ read, done, arg };
-	if (!rq->in_piece)
-		response = MHD_create_response_from_callback(
-			length < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)length,
-			VA_HTTP_BLOCK, stream_read, st, stream_free);
-	if (!response)
-		stream_free(st);
-	return queue(rq, status, type, response);
-}
-
-/* --- upgrade ------------------------------------------------------------- */
-
-static void on_upgrade(void *cls, struct MHD_Connection *mhd, void *con_cls,
-		       const char *extra, size_t extra_len, MHD_socket fd,
-		       struct MHD_UpgradeResponseHandle *handle)
-{
-	struct conn *c = cls;
-
-	http_conn_upgrade_begins(&c->base);
-	c->upgrade.run(c->upgrade.arg, fd, extra, extra_len);
-	/* The peer must not wait for the library to get round to closing. */
-	shutdown(fd, SHUT_RDWR);
-	http_conn_upgrade_ended(&c->base);
-	MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
-}
-
-int http_respond_upgrade(struct http_request *rq, const char *token,
-			 void (*run)(void *arg, int fd, const void *extra,
-				     size_t extra_len),
-			 void *arg)
-{
-	struct MHD_Response *response = NULL;
-
-	if (!rq->in_piece)
-		response = MHD_create_response_for_upgrade(on_upgrade, rq->conn);
-	if (response)
-		MHD_add_response_header(response, "Upgrade", token);
-	rq->conn->upgrade = (struct upgrade){ run, arg };
-	return queue(rq, MHD_HTTP_SWITCHING_PROTOCOLS, NULL, response);
-}
-
-/* --- what libmicrohttpd calls -------------------------------------------- */
-
 /* The first that is heard of a request: its target.  The result becomes
  * *con_cls of on_request(). */
 static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
@@ -444,15 +127,10 @@ static void *on_target(void *cls, const char *uri, struct MHD_Connection *mhd)
 	return rq;
 }
 
-struct head_scan {
-	unsigned lengths, encodings;
-	const char *length, *encoding;
-};
-
 static enum MHD_Result scan_header(void *cls, enum MHD_ValueKind kind,
 				   const char *name, const char *value)
 {
-	struct head_scan *scan = cls;
+	struct http_framing *scan = cls;
 
 	if (strcasecmp(name, "Content-Length") == 0) {
 		scan->lengths++;
@@ -464,94 +142,6 @@ static enum MHD_Result scan_header(void *cls, enum MHD_ValueKind kind,
 	return MHD_YES;
 }
 
-static int refuse(struct http_request *rq, unsigned status, const char *text)
-{
-	return http_respond_text(rq, status, "%u %s: %s", status,
-				 http_reason(status), text);
-}
-
-/* How long the body is and that there is but one way to see it: two proxies
- * that read lengths differently see different requests. */
-static int check_framing(struct http_request *rq)
-{
-	struct head_scan scan = { 0 };
-
-	MHD_get_connection_values(rq->mhd, MHD_HEADER_KIND, scan_header, &scan);
-	if (scan.lengths > 1 || (scan.lengths && scan.encodings))
-		return refuse(rq, 400, "more than one length of the body");
-	if (scan.encodings > 1 ||
-	    (scan.encodings && strcasecmp(scan.encoding, "chunked") != 0))
-		return refuse(rq, 501, "only the chunked transfer encoding");
-	if (scan.lengths && str_to_i64(scan.length, 0, INT64_MAX, &rq->length) < 0)
-		return refuse(rq, 400, "bad Content-Length");
-	rq->chunked = scan.encodings;
-	rq->has_body = rq->chunked || rq->length > 0;
-	return 0;
-}
-
-static int find_route(struct http_request *rq)
-{
-	const struct http_config *cfg = &rq->conn->server->cfg;
-	bool known = false;
-	char allow[128];
-
-	if (rq->target_error == -ENOMEM)
-		return refuse(rq, 503, strerror(ENOMEM));
-	if (rq->target_error)
-		return refuse(rq, 400, "bad request target");
-	rq->route = http_route_find(cfg, rq->method, rq->target.path, &known,
-				    allow, sizeof(allow));
-	if (rq->route)
-		return 0;
-	if (!known)
-		return refuse(rq, 404, "nothing has that path");
-	http_add_header(rq, "Allow", allow);
-	return refuse(rq, 405, allow);
-}
-
-static int check_body(struct http_request *rq)
-{
-	const struct http_route *route = rq->route;
-
-	if (route->body == HTTP_BODY_NONE)
-		return rq->has_body ? refuse(rq, 400, "a body where none belongs") :
-				      0;
-	if (!rq->chunked && rq->length < 0)
-		return refuse(rq, 411, "no Content-Length");
-	if (route->body != HTTP_BODY_BUFFER)
-		return 0;
-	if (rq->length > 0 && (uint64_t)rq->length > route->max_body)
-		return http_respond_text(rq, 413,
-					 "413 %s: body of %lld bytes, limit %zu",
-					 http_reason(413), (long long)rq->length,
-					 route->max_body);
-	buf_init(&rq->body, route->max_body);
-	return 0;
-}
-
-/* What a handler returned, when it did not answer itself. */
-static void answer_error(struct http_request *rq, int r)
-{
-	if (!rq->answered)
-		refuse(rq, 500, r < 0 ? strerror(-r) : "the handler gave no answer");
-}
-
-/* Refuses, or gets ready for the body and runs a streaming route's handler. */
-static int route_request(struct http_request *rq)
-{
-	struct http_server *s = rq->conn->server;
-	int r = find_route(rq);
-
-	if (r == 0 && !rq->answered)
-		r = check_body(rq);
-	if (r < 0 || rq->answered || rq->route->body != HTTP_BODY_STREAM)
-		return r;
-	r = rq->route->handle(rq, s->cfg.context);
-	if (r < 0)
-		answer_error(rq, r);
-	return 0;
-}
-
 /*
  * The head is here.  Only with a body to come is anything decided now: after an
  * answer that is given this early the library closes the connection.
@@ -559,13 +149,15 @@ static int route_request(struct http_request *rq)
 static enum MHD_Result begin(struct http_request *rq, const char *method)
 {
 	struct http_server *s = rq->conn->server;
+	struct http_framing framing = { 0 };
 	uint64_t wait = CLOCK_NEVER;
 
 	rq->method = method;
 	rq->phase = PHASE_BODY;
-	if (check_framing(rq) < 0)
+	MHD_get_connection_values(rq->mhd, MHD_HEADER_KIND, scan_header, &framing);
+	if (http_check_framing(rq, &framing) < 0)
 		return MHD_NO;
-	if (rq->has_body && !rq->answered && route_request(rq) < 0)
+	if (rq->has_body && !rq->answered && http_route_request(rq) < 0)
 		return MHD_NO;
 	if (rq->has_body && !rq->answered)
 		wait = rq->route->body == HTTP_BODY_STREAM ?
@@ -591,7 +183,7 @@ static enum MHD_Result take_piece(struct http_request *rq, const char *data,
 					  http_reason(413), rq->route->max_body);
 	}
 	if (r < 0)
-		answer_error(rq, r);
+		http_answer_error(rq, r);
 	rq->in_piece = false;
 	if (!rq->answered)
 		return MHD_YES;
@@ -619,7 +211,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd,
 	if (n)
 		return rq->answered ? MHD_YES : take_piece(rq, data, n);
 	rq->phase = PHASE_DONE;
-	if (!rq->route && !rq->answered && route_request(rq) < 0)
+	if (!rq->route && !rq->answered && http_route_request(rq) < 0)
 		return MHD_NO;
 	if (rq->answered)
 		return MHD_YES;
@@ -629,7 +221,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd,
 		r = rq->route->handle(rq, rq->conn->server->cfg.context);
 	else if (rq->route->end)
 		r = rq->route->end(rq);
-	answer_error(rq, r);
+	http_answer_error(rq, r);
 	return rq->answered ? MHD_YES : MHD_NO;
 }
 
@@ -649,6 +241,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
 	*con_cls = NULL;
 	http_conn_state(&c->base, false, c->server->conns.idle_ns);
 }
+
+/* --- the server ---------------------------------------------------------- */
 
 /* The library speaks of TCP options that a unix socket does not have, three
  * lines per connection. */
@@ -672,8 +266,6 @@ static size_t no_unescape(void *cls, struct MHD_Connection *mhd, char *s)
 {
 	return strlen(s);
 }
-
-/* --- the server ---------------------------------------------------------- */
 
 static struct MHD_Daemon *start_daemon(struct http_server *s)
 {

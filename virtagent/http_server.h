@@ -1,5 +1,7 @@
 /*
- * http_server.h - the HTTP server, and the only place that knows libmicrohttpd
+ * http_server.h - the HTTP server: requests as they come (http_server.c), their heads
+ * (http_head.c), what handlers see and answer (http_exchange.c); nobody else knows
+ * libmicrohttpd
  *
  * A thread per connection; connections are adopted sockets (streams handed
  * over, or accepted by the caller).  Handlers run on the connection's thread

@@ -34,7 +34,7 @@ LIBRARIES = [
     (r"sha2\.h|sha256\.h", "common/digest.c"),
     (r"xmlrpc", "virtagent/codec.c"),
     (r"libxml/", "virtagent/validate.c"),
-    (r"microhttpd", "virtagent/http_server.c"),
+    (r"microhttpd", ("virtagent/http_server.c", "virtagent/http_exchange.c")),
     (r"curl/", "virtagent/http_client.c"),
     (r"sqlite3", ("virtagent/host/store.c", "virtagent/host/store_events.c",
                   "virtagent/host/store_keys.c")),
