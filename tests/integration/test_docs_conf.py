@@ -52,13 +52,13 @@ def rows(path, pattern):
 
 
 LIMITS = rows("virtagent/agent_limits.c", r'^\t\{ "([a-z-]+)", offsetof')
-GUEST_LIMITS = {k for k in rows("virtagent/hostd_conf.c", r'^\t\{ "hostd", "([a-z-]+)", set_')
+GUEST_LIMITS = {k for k in rows("virtagent/hostd_conf_keys.c", r'^\t\{ "hostd", "([a-z-]+)", set_')
                 if k.startswith("guest-")}
 
 
 @suite.case("each key of the tables has its entry, and each entry is a key")
 def _():
-    host = rows("virtagent/hostd_conf.c", r'^\t\{ "[a-z]+", "([a-z-]+)", set_')
+    host = rows("virtagent/hostd_conf_keys.c", r'^\t\{ "[a-z]+", "([a-z-]+)", set_')
     agent = rows("virtagent/agent_conf.c", r'^\t\{ "([a-z-]+)", (?:offsetof|0)') | LIMITS
     policy = {"profile", "allow", "block", "connect", "path", "path-block", "exec-user"}
     for key in host | policy - {"path", "path-block", "exec-user"}:
