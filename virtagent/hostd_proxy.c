@@ -30,7 +30,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "virtagent/hostd_proxy.h"
+#include "virtagent/hostd_proxy_priv.h"
 
 #define BACKOFF_MIN_NS (100 * NSEC_PER_MSEC)
 #define BACKOFF_MAX_NS (30 * NSEC_PER_SEC)
@@ -41,37 +41,10 @@
 #define TRY_MAX_NS (250 * NSEC_PER_MSEC)
 #define OPEN_NS (15 * NSEC_PER_SEC) /* until its socket answers */
 #define STOP_NS (3 * NSEC_PER_SEC)
-#define ASKED_MAX 3u /* no more questions to one that does not answer */
 
 #define REASON_NS (NSEC_PER_SEC / 2) /* SIGCHLD comes behind the socket's end */
 
-enum state { IDLE, STARTING, UP, DYING, WAITING, STOPPING };
-
-struct proxy {
-	struct loop *loop;
-	struct children *children;
-	struct proxy_ops ops;
-	void *arg;
-	char *label, *program, *ctl_path;
-	char **argv;
-	enum state state;
-	pid_t child; /* started here and not reaped yet, or -1 */
-	struct ctl *ctl;
-	struct loop_timer *timer; /* meaning: the state's */
-	struct loop_timer *ticks; /* armed while a question waits, or an end */
-	const struct watch_limits *limits;
-	struct watch watch;
-	enum proxy_end end; /* of the process that runs, if it ends now */
-	uint64_t backoff_ns, try_ns, start_ns;
-	uint64_t up_ns, well_ns; /* since when, and when seen to do well */
-	unsigned restarts;
-	bool launched;	  /* in this STARTING a process was started */
-	bool replace;	  /* whoever runs is ended, not adopted */
-	bool ending;	  /* it was asked to, for that */
-	char reason[128]; /* of the last death, from waitpid */
-};
-
-static uint64_t scaled(uint64_t ns)
+uint64_t proxy_scaled(uint64_t ns)
 {
 	return (uint64_t)((double)ns * clock_scale());
 }
@@ -119,7 +92,7 @@ static void wait_and_restart(struct proxy *p, const char *why)
 	uint64_t most = crashed ? BACKOFF_MAX_NS : BACKOFF_BAD_NS;
 	uint64_t forget = crashed ? BACKOFF_FORGET_NS : BACKOFF_BAD_FORGET_NS;
 
-	if (p->up_ns && well - p->up_ns > scaled(forget))
+	if (p->up_ns && well - p->up_ns > proxy_scaled(forget))
 		p->backoff_ns = 0;
 	p->backoff_ns = p->backoff_ns ? p->backoff_ns * 2 : BACKOFF_MIN_NS;
 	if (p->backoff_ns > most)
@@ -133,8 +106,7 @@ static void wait_and_restart(struct proxy *p, const char *why)
 	loop_timer_in(p->timer, p->backoff_ns);
 }
 
-/* The process is gone, or as good as. */
-static void went_down(struct proxy *p, const char *why)
+void proxy_went_down(struct proxy *p, const char *why)
 {
 	bool stopping = p->state == STOPPING;
 
@@ -150,7 +122,7 @@ static void went_down(struct proxy *p, const char *why)
 	p->end = PROXY_CRASHED;
 }
 
-static void kill_it(struct proxy *p, const char *why)
+void proxy_kill(struct proxy *p, const char *why)
 {
 	pid_t pid = proxy_pid(p);
 
@@ -175,7 +147,7 @@ static void on_child(void *arg, pid_t pid, int status)
 	if (p->ctl)
 		return;
 	if (p->state == STARTING || p->state == STOPPING || p->state == DYING)
-		went_down(p, p->reason);
+		proxy_went_down(p, p->reason);
 }
 
 static void on_gone(void *arg, const char *why)
@@ -184,50 +156,15 @@ static void on_gone(void *arg, const char *why)
 
 	/* A process that broke the rules of its socket may still live. */
 	if (strcmp(why, "the control connection ended") != 0)
-		kill_it(p, why);
+		proxy_kill(p, why);
 	if (p->child <= 0 || p->state == STOPPING) {
-		went_down(p, p->reason[0] ? p->reason : why);
+		proxy_went_down(p, p->reason[0] ? p->reason : why);
 		return;
 	}
 	/* A child of ours: what it died of is worth a moment. */
 	drop_ctl(p);
 	p->state = DYING;
 	loop_timer_in(p->timer, REASON_NS);
-}
-
-static int ask(struct proxy *p, const char *command, ctl_answer_fn then,
-	       loop_fn fn, void *arg);
-static void on_alive(void *arg, const char *text);
-
-static void kill_for(struct proxy *p, enum proxy_end end, const char *why)
-{
-	p->end = end;
-	kill_it(p, why);
-	went_down(p, why);
-}
-
-/* A question waits. */
-static void on_tick(void *arg)
-{
-	struct proxy *p = arg;
-	char why[128];
-
-	if (p->ending) {
-		kill_it(p, "it does not stop");
-		went_down(p, "killed");
-		return;
-	}
-	if (!watch_tick(&p->watch, p->limits, clock_now())) {
-		loop_timer_in(p->ticks, watch_tick_every(p->limits));
-		p->ops.waits(p->arg);
-		/* Not even one of several that it may have lost. */
-		if (p->watch.unanswered < ASKED_MAX)
-			ask(p, "ping", on_alive, NULL, NULL);
-		return;
-	}
-	snprintf(why, sizeof(why), "it did not answer on its control socket for %.1f s",
-		 (double)p->watch.waited_ns / (double)NSEC_PER_SEC);
-	kill_for(p, PROXY_HUNG, why);
 }
 
 /* --- coming up ---------------------------------------------------------- */
@@ -263,7 +200,7 @@ static int try_adopt(struct proxy *p)
 		p->ending = true;
 		log_info("guest %s: replacing virtproxy %d", p->label,
 			 (int)ctl_pid(p->ctl));
-		loop_timer_in(p->ticks, scaled(STOP_NS));
+		loop_timer_in(p->ticks, proxy_scaled(STOP_NS));
 		return 0;
 	}
 	p->up_ns = p->well_ns = clock_now();
@@ -291,7 +228,7 @@ static void launch(struct proxy *p)
 
 		snprintf(why, sizeof(why), "%s: %s", p->program,
 			 strerror((int)-pid));
-		went_down(p, why);
+		proxy_went_down(p, why);
 		return;
 	}
 	p->child = pid;
@@ -310,16 +247,16 @@ static void try_once(struct proxy *p)
 	if (err == 0)
 		return;
 	if (err == -EPERM) {
-		went_down(p, "its control socket belongs to another user");
+		proxy_went_down(p, "its control socket belongs to another user");
 		return;
 	}
 	if (!p->launched) {
 		launch(p);
 		return;
 	}
-	if (clock_now() - p->start_ns > scaled(OPEN_NS)) {
+	if (clock_now() - p->start_ns > proxy_scaled(OPEN_NS)) {
 		p->end = PROXY_HUNG;
-		kill_it(p, "it does not open its control socket");
+		proxy_kill(p, "it does not open its control socket");
 		return; /* on_child() goes on */
 	}
 	p->try_ns = p->try_ns * 2 < TRY_MAX_NS ? p->try_ns * 2 : TRY_MAX_NS;
@@ -338,11 +275,11 @@ static void on_timer(void *arg)
 		try_once(p);
 		break;
 	case STOPPING:
-		kill_it(p, "it does not stop");
-		went_down(p, "killed");
+		proxy_kill(p, "it does not stop");
+		proxy_went_down(p, "killed");
 		break;
 	case DYING:
-		went_down(p, "its control connection ended");
+		proxy_went_down(p, "its control connection ended");
 		break;
 	case IDLE:
 	case UP:
@@ -362,7 +299,7 @@ void proxy_begin(struct proxy *p)
 	try_once(p);
 }
 
-/* --- the rest ----------------------------------------------------------- */
+/* --- making, stopping --------------------------------------------------- */
 
 struct proxy *proxy_new(const struct proxy_config *cfg,
 			const struct proxy_ops *ops, void *arg)
@@ -382,7 +319,7 @@ struct proxy *proxy_new(const struct proxy_config *cfg,
 	p->argv = copy_argv(cfg->argv);
 	p->limits = cfg->limits;
 	p->timer = loop_timer_new(p->loop, on_timer, p);
-	p->ticks = loop_timer_new(p->loop, on_tick, p);
+	p->ticks = loop_timer_new(p->loop, proxy_on_tick, p);
 	if (!p->label || !p->program || !p->ctl_path || !p->argv || !p->timer ||
 	    !p->ticks) {
 		proxy_free(p);
@@ -394,18 +331,18 @@ struct proxy *proxy_new(const struct proxy_config *cfg,
 
 void proxy_stop(struct proxy *p)
 {
-	enum state was = p->state;
+	enum proxy_state was = p->state;
 
 	p->state = STOPPING;
 	if (was == IDLE || was == WAITING) {
-		went_down(p, "stopped");
+		proxy_went_down(p, "stopped");
 		return;
 	}
 	if (p->ctl)
 		ctl_command(p->ctl, "shutdown", NULL, NULL);
 	else if (p->child > 0)
 		kill(p->child, SIGTERM);
-	loop_timer_in(p->timer, scaled(STOP_NS));
+	loop_timer_in(p->timer, proxy_scaled(STOP_NS));
 }
 
 void proxy_free(struct proxy *p)
@@ -441,98 +378,4 @@ unsigned proxy_restarts(const struct proxy *p)
 bool proxy_is_up(const struct proxy *p)
 {
 	return p->state == UP;
-}
-
-struct question {
-	struct proxy *p;
-	loop_fn fn;
-	void *arg;
-};
-
-static void answered(struct proxy *p, const char *text)
-{
-	uint64_t now = clock_now();
-	bool waited = p->watch.waited_ns > 0;
-
-	if (!text) /* the connection ended */
-		return;
-	watch_answered(&p->watch, now);
-	if (!p->watch.unanswered)
-		loop_timer_stop(p->ticks);
-	if (!p->watch.based)
-		p->well_ns = now;
-	if (waited)
-		p->ops.waits(p->arg);
-}
-
-static void on_alive(void *arg, const char *text)
-{
-	CLEANUP_FREE struct question *q = arg;
-
-	answered(q->p, text);
-}
-
-static void on_status(void *arg, const char *text)
-{
-	CLEANUP_FREE struct question *q = arg;
-	struct proxy *p = q->p;
-
-	answered(p, text);
-	if (text)
-		p->ops.status(p->arg, text);
-	if (q->fn)
-		q->fn(q->arg);
-}
-
-static int ask(struct proxy *p, const char *command, ctl_answer_fn then,
-	       loop_fn fn, void *arg)
-{
-	struct question *q;
-	int err;
-
-	if (p->state != UP || !p->ctl || p->ending)
-		return -ENOTCONN;
-	q = malloc(sizeof(*q));
-	if (!q)
-		return -ENOMEM;
-	*q = (struct question){ p, fn, arg };
-	err = ctl_command(p->ctl, command, then, q);
-	if (err < 0) {
-		free(q);
-		return err;
-	}
-	watch_asked(&p->watch, clock_now());
-	if (!loop_timer_armed(p->ticks))
-		loop_timer_in(p->ticks, watch_tick_every(p->limits));
-	return 0;
-}
-
-int proxy_poll(struct proxy *p, loop_fn fn, void *arg)
-{
-	return ask(p, "status json", on_status, fn, arg);
-}
-
-int proxy_check(struct proxy *p)
-{
-	bool busy = p->state == UP &&
-		    watch_look(&p->watch, p->limits, proxy_pid(p), clock_now());
-
-	return busy ? proxy_poll(p, NULL, NULL) : ask(p, "ping", on_alive, NULL, NULL);
-}
-
-void proxy_worked(struct proxy *p, uint64_t work)
-{
-	char why[128];
-
-	if (p->state != UP || !watch_work(&p->watch, p->limits, work))
-		return;
-	snprintf(why, sizeof(why), "it used %.1f s of CPU time within %.1f s and did nothing",
-		 (double)(p->watch.cpu.ran_ns - p->watch.base_ran_ns) / (double)NSEC_PER_SEC,
-		 (double)(p->watch.look_ns - p->watch.base_ns) / (double)NSEC_PER_SEC);
-	kill_for(p, PROXY_SPUN, why);
-}
-
-uint64_t proxy_waited(const struct proxy *p)
-{
-	return p->watch.waited_ns;
 }
