@@ -1,5 +1,6 @@
 /*
- * http_client.h - the HTTP client, and the only place that knows libcurl
+ * http_client.h - the HTTP client; only http_transfer.[ch], http_client.c and
+ * http_multi.c know libcurl
  *
  * Unix sockets only.  Blocking calls, one handle per thread, connection kept
  * between calls.  http_multi runs many requests on an event loop (va-hostd).

@@ -35,7 +35,7 @@ LIBRARIES = [
     (r"xmlrpc", "virtagent/codec.c"),
     (r"libxml/", "virtagent/validate.c"),
     (r"microhttpd", ("virtagent/http_server.c", "virtagent/http_exchange.c")),
-    (r"curl/", "virtagent/http_client.c"),
+    (r"curl/", "virtagent/http_transfer.h"),
     (r"sqlite3", ("virtagent/host/store.c", "virtagent/host/store_events.c",
                   "virtagent/host/store_keys.c")),
     (r"histedit|editline", "virtagent/client/line.c"),
