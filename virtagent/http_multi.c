@@ -2,7 +2,8 @@
  * http_multi.c - many HTTP requests on an event loop (http_client.h)
  *
  * libcurl says which descriptors and what time it waits for, and is called when one is
- * ready.
+ * ready.  That a wait cannot be had (no memory) it must not be told: it would never
+ * do anything again.  The request fails instead, once libcurl has returned.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -22,6 +23,7 @@ struct multi_request {
 	struct transfer t;
 	void (*done)(void *arg, struct http_call *call, int error);
 	void *arg;
+	bool failed; /* nobody would wake it */
 };
 
 struct http_multi {
@@ -30,6 +32,7 @@ struct http_multi {
 	struct loop_timer *timer;
 	struct multi_request *list;
 	unsigned count;
+	bool no_timer; /* it could not be armed */
 };
 
 static void request_free(struct http_multi *m, struct multi_request *rq)
@@ -48,28 +51,50 @@ static void request_free(struct http_multi *m, struct multi_request *rq)
 }
 
 /* The user's done() may start new requests or even free others. */
-static void collect(struct http_multi *m)
+static void end(struct http_multi *m, struct multi_request *rq, CURLcode code)
 {
+	int r = http_transfer_end(&rq->t, code);
+	struct http_call *call = rq->t.call;
+	void (*done)(void *arg, struct http_call *c, int error) = rq->done;
+	void *arg = rq->arg;
+
+	request_free(m, rq);
+	done(arg, call, r);
+}
+
+static void end_failed(struct http_multi *m)
+{
+	struct multi_request *rq = m->list;
+
+	while (rq) {
+		if (!rq->failed) {
+			rq = rq->next;
+			continue;
+		}
+		end(m, rq, CURLE_OUT_OF_MEMORY);
+		rq = m->list; /* may be another one now */
+	}
+}
+
+/* After each call of libcurl's; what it returned. */
+static void collect(struct http_multi *m, CURLMcode code)
+{
+	struct multi_request *rq;
 	CURLMsg *msg;
 	int left;
 
 	while ((msg = curl_multi_info_read(m->curl, &left))) {
-		struct multi_request *rq;
-		struct http_call *call;
-		void (*done)(void *arg, struct http_call *call, int error);
-		void *arg;
-		int r;
-
 		if (msg->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&rq);
-		r = http_transfer_end(&rq->t, msg->data.result);
-		call = rq->t.call;
-		done = rq->done;
-		arg = rq->arg;
-		request_free(m, rq);
-		done(arg, call, r);
+		end(m, rq, msg->data.result);
 	}
+	/* Which of them waits in vain then nobody says. */
+	if (code != CURLM_OK || m->no_timer)
+		for (rq = m->list; rq; rq = rq->next)
+			rq->failed = true;
+	m->no_timer = false;
+	end_failed(m);
 }
 
 static void on_timer(void *arg)
@@ -77,8 +102,7 @@ static void on_timer(void *arg)
 	struct http_multi *m = arg;
 	int running;
 
-	curl_multi_socket_action(m->curl, CURL_SOCKET_TIMEOUT, 0, &running);
-	collect(m);
+	collect(m, curl_multi_socket_action(m->curl, CURL_SOCKET_TIMEOUT, 0, &running));
 }
 
 static void on_socket(int fd, unsigned events, void *arg)
@@ -88,8 +112,16 @@ static void on_socket(int fd, unsigned events, void *arg)
 
 	what |= events & LOOP_READ ? CURL_CSELECT_IN : 0;
 	what |= events & LOOP_WRITE ? CURL_CSELECT_OUT : 0;
-	curl_multi_socket_action(m->curl, fd, what, &running);
-	collect(m);
+	collect(m, curl_multi_socket_action(m->curl, fd, what, &running));
+}
+
+static int socket_failed(CURL *easy)
+{
+	struct multi_request *rq;
+
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&rq);
+	rq->failed = true;
+	return 0;
 }
 
 static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
@@ -107,10 +139,10 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg,
 	events |= what & CURL_POLL_IN ? LOOP_READ : 0;
 	events |= what & CURL_POLL_OUT ? LOOP_WRITE : 0;
 	if (src)
-		return loop_fd_set(src, events) < 0 ? -1 : 0;
+		return loop_fd_set(src, events) < 0 ? socket_failed(easy) : 0;
 	src = loop_fd_new(m->loop, fd, events, on_socket, m);
 	if (!src)
-		return -1;
+		return socket_failed(easy);
 	curl_multi_assign(m->curl, fd, src);
 	return 0;
 }
@@ -121,8 +153,8 @@ static int want_timer(CURLM *curl, long ms, void *arg)
 
 	if (ms < 0)
 		loop_timer_stop(m->timer);
-	else
-		loop_timer_in(m->timer, (uint64_t)ms * NSEC_PER_MSEC);
+	else if (loop_timer_in(m->timer, (uint64_t)ms * NSEC_PER_MSEC) < 0)
+		m->no_timer = true;
 	return 0;
 }
 
@@ -192,8 +224,9 @@ int http_multi_start(struct http_multi *m, const char *path,
 		/* Connections are not kept: thousands of guests would hold
 		 * thousands of streams open. */
 		curl_easy_setopt(rq->t.easy, CURLOPT_FORBID_REUSE, 1L);
-		if (curl_multi_add_handle(m->curl, rq->t.easy) != CURLM_OK)
+		if (curl_multi_add_handle(m->curl, rq->t.easy) != CURLM_OK || m->no_timer)
 			r = -ENOMEM;
+		m->no_timer = false; /* the others have what they had */
 	}
 	if (r < 0) {
 		request_free(m, rq);

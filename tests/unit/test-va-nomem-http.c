@@ -1,7 +1,7 @@
 /*
  * test-va-nomem-http.c - every allocation of an HTTP request fails once, at the
- * client or at the server's threads, libcurl's and libmicrohttpd's too
- * (tests/lib/nomem.h)
+ * client (one that blocks, or one on a loop) or at the server's threads, libcurl's and
+ * libmicrohttpd's too (tests/lib/nomem.h)
  *
  * A reply is right or there is none, in time and with the reason; both ends then
  * go on.
@@ -20,6 +20,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/loop.h"
 #include "common/sock.h"
 #include "common/str.h"
 #include "tests/lib/nomem.h"
@@ -119,8 +120,7 @@ static void *accept_all(void *arg)
 	return NULL;
 }
 
-/* Not tried: libmicrohttpd without memory at its start leaves a descriptor (0.9.75);
- * the daemon ends then. */
+/* That a start fails is test-hostd-nomem.c's. */
 static void site_start(struct site *site)
 {
 	const struct http_config cfg = { .routes = routes,
@@ -153,52 +153,81 @@ static ssize_t source(void *arg, void *to, size_t max)
 	return read_body(arg, to, max);
 }
 
+/* A request that was made ready, and the reply it wants. */
+struct asked {
+	struct http_call call;
+	struct buf reply;
+	size_t at;
+	const char *want;
+	struct crowd *crowd; /* of a loop's, or NULL */
+};
+
+static void ask_init(struct asked *a, const char *method, const char *target,
+		     const char *want)
+{
+	*a = (struct asked){ .reply = BUF_INIT(1 << 20), .want = want };
+	a->call = (struct http_call){ .method = method, .target = target,
+				      .reply = &a->reply, .arg = &a->at,
+				      .deadline_ns = clock_now() + IN_TIME };
+	if (!strcmp(method, "POST")) {
+		a->call.body = body;
+		a->call.body_len = BODY_SIZE;
+	} else if (!strcmp(method, "PUT")) {
+		a->call.source = source;
+		a->call.body_total = BODY_SIZE;
+	}
+}
+
+/* r is what became of it. */
+static int ask_done(struct asked *a, int r)
+{
+	const struct http_call *c = &a->call;
+
+	CHECK(r == 0 || c->error[0]);
+	/* Whoever has no memory says so or leaves: nobody waits for him. */
+	CHECK(r != -ETIMEDOUT);
+	if (r == 0)
+		CHECK_INT(c->progress, HTTP_DONE);
+	if (r == 0 && c->status >= 500)
+		r = -EREMOTEIO;
+	if (r == 0 && c->status != 200)
+		unit_fail(__FILE__, __LINE__, "%s %s: %u %s", c->method, c->target,
+			  c->status, buf_cstr(&a->reply));
+	if (r == 0) {
+		CHECK_INT(buf_len(&a->reply), strlen(a->want));
+		CHECK_MEM(buf_data(&a->reply), a->want, buf_len(&a->reply));
+	}
+	buf_done(&a->reply);
+	return r;
+}
+
 static int request(struct http_client *c, const char *method, const char *target,
 		   const char *want)
 {
-	CLEANUP_BUF struct buf reply = BUF_INIT(1 << 20);
-	size_t at = 0;
-	struct http_call call = { .method = method, .target = target,
-				  .reply = &reply, .arg = &at,
-				  .deadline_ns = clock_now() + IN_TIME };
-	int r;
+	struct asked a;
 
-	if (!strcmp(method, "POST")) {
-		call.body = body;
-		call.body_len = BODY_SIZE;
-	} else if (!strcmp(method, "PUT")) {
-		call.source = source;
-		call.body_total = BODY_SIZE;
-	}
-	r = http_client_perform(c, &call);
-	CHECK(r == 0 || call.error[0]);
-	/* Whoever has no memory says so or leaves: nobody waits for him. */
-	CHECK(r != -ETIMEDOUT);
-	if (r < 0)
-		return r;
-	CHECK_INT(call.progress, HTTP_DONE);
-	if (call.status >= 500)
-		return -EREMOTEIO;
-	if (call.status != 200)
-		unit_fail(__FILE__, __LINE__, "%s %s: %u %s", method, target,
-			  call.status, buf_cstr(&reply));
-	CHECK_INT(buf_len(&reply), strlen(want));
-	CHECK_MEM(buf_data(&reply), want, buf_len(&reply));
-	return 0;
+	ask_init(&a, method, target, want);
+	return ask_done(&a, http_client_perform(c, &a.call));
+}
+
+static const char *const kinds[][2] = {
+	{ "POST", "/echo" }, { "PUT", "/put" }, { "GET", "/stream" },
+};
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static const char *want_of(size_t kind)
+{
+	return kind == 1 ? "20000 bytes\n" : body;
 }
 
 static int all_kinds(const char *path)
 {
-	static const char *const kinds[][2] = {
-		{ "POST", "/echo" }, { "PUT", "/put" }, { "GET", "/stream" },
-	};
 	struct http_client *c = http_client_new(path);
 	CLEANUP_FREE char *file = str_printf("/file?name=%s/file", unit_tmpdir());
 	int r = c && file ? 0 : -ENOMEM;
 
-	for (size_t i = 0; r == 0 && i < sizeof(kinds) / sizeof(kinds[0]); i++)
-		r = request(c, kinds[i][0], kinds[i][1],
-			    i == 1 ? "20000 bytes\n" : body);
+	for (size_t i = 0; r == 0 && i < KINDS; i++)
+		r = request(c, kinds[i][0], kinds[i][1], want_of(i));
 	/* Twice: on a kept connection, too. */
 	for (int i = 0; r == 0 && i < 2; i++)
 		r = request(c, "GET", file, body);
@@ -221,18 +250,96 @@ static int once(void)
 	return r;
 }
 
+/* --- requests of a loop ---------------------------------------------------------- */
+
+struct crowd {
+	struct loop *loop;
+	unsigned left;
+	int r; /* of the last that failed */
+};
+
+static void one_came(struct crowd *crowd, struct asked *a, int r)
+{
+	r = ask_done(a, r);
+	if (r < 0)
+		crowd->r = r;
+	if (--crowd->left == 0)
+		loop_stop(crowd->loop);
+}
+
+static void on_reply(void *arg, struct http_call *call, int error)
+{
+	struct asked *a = arg;
+
+	one_came(a->crowd, a, error);
+}
+
+/* All kinds at once. */
+static int crowd_of(struct loop *loop, struct http_multi *m, const char *path)
+{
+	struct crowd crowd = { .loop = loop, .left = KINDS };
+	struct asked a[KINDS];
+
+	for (size_t i = 0; i < KINDS; i++) {
+		int r;
+
+		ask_init(&a[i], kinds[i][0], kinds[i][1], want_of(i));
+		a[i].crowd = &crowd;
+		r = http_multi_start(m, path, &a[i].call, on_reply, &a[i]);
+		if (r < 0)
+			one_came(&crowd, &a[i], r);
+	}
+	CHECK(loop_run(loop) == 0 && crowd.left == 0);
+	return crowd.r;
+}
+
+static int loop_once(void)
+{
+	struct http_multi *m = NULL;
+	struct loop *loop = loop_new();
+	struct site site;
+	int r = -ENOMEM;
+
+	site_start(&site);
+	if (loop)
+		m = http_multi_new(loop);
+	if (m) {
+		r = crowd_of(loop, m, site.path);
+		nomem_hold(true);
+		/* The same client serves the next ones. */
+		CHECK_INT(crowd_of(loop, m, site.path), 0);
+		nomem_hold(false);
+	}
+	http_multi_free(m);
+	loop_free(loop);
+	site_end(&site);
+	return r;
+}
+
+static void fill_body(void)
+{
+	for (size_t i = 0; i < BODY_SIZE; i++)
+		body[i] = (char)('a' + i % 26);
+	CHECK_INT(http_global_init(), 0);
+}
+
+TEST(a_loops_requests_are_answered_or_not)
+{
+	fill_body();
+	nomem_each(loop_once, 0);
+}
+
 TEST(requests_are_answered_or_not)
 {
 	CLEANUP_FREE char *name = str_printf("%s/file", unit_tmpdir());
 	CLEANUP_FCLOSE FILE *f = fopen(name, "w");
 
 	CHECK(f);
-	for (size_t i = 0; i < BODY_SIZE; i++)
-		body[i] = (char)('a' + i % 26);
+	fill_body();
 	CHECK_INT(fwrite(body, 1, BODY_SIZE, f), BODY_SIZE);
 	CHECK_INT(fflush(f), 0);
-	CHECK_INT(http_global_init(), 0);
 	nomem_each(once, 0);
 }
 
-UNIT_MAIN(CASE_SLOW(requests_are_answered_or_not, 120))
+UNIT_MAIN(CASE_SLOW(requests_are_answered_or_not, 120),
+	  CASE_SLOW(a_loops_requests_are_answered_or_not, 120))
