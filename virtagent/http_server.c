@@ -269,6 +269,15 @@ static size_t no_unescape(void *cls, struct MHD_Connection *mhd, char *s)
 
 static struct MHD_Daemon *start_daemon(struct http_server *s)
 {
+	/* Without memory for nonces, which nobody needs, the library leaves a
+	 * descriptor open; built without them, it refuses to hear of their number. */
+	struct MHD_OptionItem nonces[] = {
+		{ MHD_OPTION_NONCE_NC_SIZE, 0, NULL },
+		{ MHD_OPTION_END, 0, NULL },
+	};
+
+	if (MHD_is_feature_supported(MHD_FEATURE_DIGEST_AUTH) != MHD_YES)
+		nonces[0] = nonces[1];
 	return MHD_start_daemon(
 		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION |
 			MHD_USE_POLL | MHD_USE_ITC | MHD_USE_NO_LISTEN_SOCKET |
@@ -283,6 +292,7 @@ static struct MHD_Daemon *start_daemon(struct http_server *s)
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)VA_HTTP_POOL,
 		MHD_OPTION_CONNECTION_TIMEOUT, 0u,
 		MHD_OPTION_THREAD_STACK_SIZE, (size_t)VA_HTTP_STACK,
+		MHD_OPTION_ARRAY, nonces,
 		MHD_OPTION_END);
 }
 
