@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/buf.h"
 #include "common/cleanup.h"
 #include "common/conf.h"
 #include "common/daemon.h"
@@ -26,6 +27,7 @@
 #include "virtproxy/virtproxy.h"
 
 #define LISTENING 0x10000u /* __SO_ACCEPTCON in /proc/net/unix */
+#define PATHS_MAX (8u << 20) /* bytes of all that listen: 70000 paths of full length */
 
 char *attached_dir(void)
 {
@@ -37,32 +39,61 @@ static const char *guest_key(const struct conf *c, const char *name, const char 
 	return conf_get(c, "guest", name, key);
 }
 
+/* The paths that somebody listens at, read when first asked for. */
+struct listeners {
+	bool asked, known;
+	struct buf paths; /* each with its NUL */
+};
+
+static void listeners_done(struct listeners *l)
+{
+	buf_done(&l->paths);
+}
+
+static void listeners_read(struct listeners *l)
+{
+	CLEANUP_FCLOSE FILE *f = fopen("/proc/net/unix", "re");
+	CLEANUP_FREE char *line = NULL;
+	size_t size = 0;
+	ssize_t len;
+	int err = 0;
+
+	l->asked = true;
+	buf_init(&l->paths, PATHS_MAX);
+	while (f && err == 0 && (len = getline(&line, &size, f)) > 0) {
+		unsigned flags;
+		int at = 0;
+
+		if (line[len - 1] == '\n')
+			line[--len] = '\0';
+		/* Num: RefCount Protocol Flags Type St Inode Path */
+		if (sscanf(line, "%*s %*s %*s %x %*s %*s %*s %n", &flags, &at) == 1 &&
+		    at && (flags & LISTENING))
+			err = buf_put(&l->paths, line + at, (size_t)(len - at) + 1);
+	}
+	l->known = f && err == 0 && feof(f);
+}
+
 /*
  * Does nobody listen at the path?  To connect would show it too, but a QEMU that
  * listens would take that for its client.  In doubt, somebody does.
  */
-static bool is_deserted(const char *path)
+static bool is_deserted(struct listeners *l, const char *path)
 {
-	CLEANUP_FCLOSE FILE *f = fopen("/proc/net/unix", "re");
-	CLEANUP_FREE char *line = NULL;
-	size_t size = 0, n = strlen(path);
-	ssize_t len;
-	unsigned flags;
+	const char *p, *end;
 
-	while (f && (len = getline(&line, &size, f)) > 0) {
-		if (line[len - 1] == '\n')
-			line[--len] = '\0';
-		/* Num: RefCount Protocol Flags Type St Inode Path */
-		if ((size_t)len > n && strcmp(line + len - n, path) == 0 &&
-		    line[(size_t)len - n - 1] == ' ' &&
-		    sscanf(line, "%*s %*s %*s %x", &flags) == 1 && (flags & LISTENING))
+	if (!l->asked)
+		listeners_read(l);
+	p = (const char *)buf_data(&l->paths);
+	end = p + buf_len(&l->paths);
+	for (; l->known && p < end; p += strlen(p) + 1)
+		if (strcmp(p, path) == 0)
 			return false;
-	}
-	return f && feof(f);
+	return l->known;
 }
 
 /* The port is gone, and with it the socket; or QEMU was killed and left it. */
-static bool is_over(const char *channel)
+static bool is_over(struct listeners *l, const char *channel)
 {
 	struct vp_spec spec;
 	struct stat st;
@@ -73,13 +104,13 @@ static bool is_over(const char *channel)
 		return false;
 	if (lstat(spec.addr, &st) < 0)
 		return errno == ENOENT;
-	if (!is_deserted(spec.addr))
+	if (!is_deserted(l, spec.addr))
 		return false;
 	unlink(spec.addr);
 	return true;
 }
 
-static void take_file(struct finds *f, const char *path)
+static void take_file(struct finds *f, struct listeners *l, const char *path)
 {
 	static struct log_limit limit = LOG_LIMIT_INIT;
 	CLEANUP(conf_done) struct conf c = { 0 };
@@ -96,7 +127,7 @@ static void take_file(struct finds *f, const char *path)
 		x.qmp = guest_key(&c, x.name, "qmp");
 		x.uuid = guest_key(&c, x.name, "uuid");
 	}
-	if (x.channel && is_over(x.channel)) {
+	if (x.channel && is_over(l, x.channel)) {
 		log_info("guest %s: its port is gone: removing %s", x.name, path);
 		unlink(path);
 		return;
@@ -109,6 +140,7 @@ void attached_find(struct finds *f)
 {
 	CLEANUP_FREE char *dir = attached_dir();
 	CLEANUP_CLOSEDIR DIR *d = dir ? opendir(dir) : NULL;
+	CLEANUP(listeners_done) struct listeners l = { .asked = false };
 	const struct dirent *e;
 
 	while (d && (e = readdir(d))) {
@@ -116,6 +148,6 @@ void attached_find(struct finds *f)
 		const char *dot = strrchr(e->d_name, '.');
 
 		if (path && e->d_name[0] != '.' && dot && strcmp(dot, ".conf") == 0)
-			take_file(f, path);
+			take_file(f, &l, path);
 	}
 }
