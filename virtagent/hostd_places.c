@@ -14,18 +14,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/named.h"
 #include "virtagent/limits.h"
 
 struct guest_places {
-	struct guest_places *next;
+	struct named named;
 	struct place_counts kinds[PLACE_KINDS];
-	char guest[];
 };
 
 struct places {
 	pthread_mutex_t lock;
 	unsigned max[PLACE_KINDS];
-	struct guest_places *guests;
+	struct named *guests;
 };
 
 static const unsigned defaults[PLACE_KINDS] = {
@@ -48,12 +48,7 @@ void places_free(struct places *p)
 {
 	if (!p)
 		return;
-	while (p->guests) {
-		struct guest_places *g = p->guests;
-
-		p->guests = g->next;
-		free(g);
-	}
+	named_free(&p->guests);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
 }
@@ -75,30 +70,6 @@ unsigned places_max(struct places *p, enum place_kind kind)
 	return max;
 }
 
-static struct guest_places *look_up(struct places *p, const char *guest)
-{
-	struct guest_places *g = p->guests;
-
-	while (g && strcmp(g->guest, guest) != 0)
-		g = g->next;
-	return g;
-}
-
-static struct guest_places *find(struct places *p, const char *guest)
-{
-	struct guest_places *g = look_up(p, guest);
-
-	if (g)
-		return g;
-	g = calloc(1, sizeof(*g) + strlen(guest) + 1);
-	if (!g)
-		return NULL;
-	strcpy(g->guest, guest);
-	g->next = p->guests;
-	p->guests = g;
-	return g;
-}
-
 bool places_take(struct places *p, const char *guest, enum place_kind kind)
 {
 	struct guest_places *g;
@@ -107,7 +78,9 @@ bool places_take(struct places *p, const char *guest, enum place_kind kind)
 	if (!guest)
 		return true;
 	pthread_mutex_lock(&p->lock);
-	g = find(p, guest);
+	g = named_find(p->guests, guest);
+	if (!g)
+		g = named_add(&p->guests, sizeof(*g), guest);
 	ok = g && g->kinds[kind].now < p->max[kind];
 	if (ok) {
 		g->kinds[kind].now++;
@@ -121,10 +94,13 @@ bool places_take(struct places *p, const char *guest, enum place_kind kind)
 
 void places_give(struct places *p, const char *guest, enum place_kind kind)
 {
+	struct guest_places *g;
+
 	if (!guest)
 		return;
 	pthread_mutex_lock(&p->lock);
-	find(p, guest)->kinds[kind].now--;
+	g = named_find(p->guests, guest);
+	g->kinds[kind].now--;
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -135,7 +111,7 @@ struct place_counts places_counts(struct places *p, const char *guest,
 	const struct guest_places *g;
 
 	pthread_mutex_lock(&p->lock);
-	g = look_up(p, guest);
+	g = named_find(p->guests, guest);
 	if (g)
 		counts = g->kinds[kind];
 	pthread_mutex_unlock(&p->lock);

@@ -12,45 +12,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/named.h"
 #include "virtagent/hostd_policy.h"
 
 struct named_policy {
-	struct named_policy *next;
+	struct named named;
 	struct policy *policy;
-	char name[];
 };
 
 struct policy_set {
 	struct policy *common;
-	struct named_policy *named;
+	struct named *named;
 };
-
-static const struct named_policy *find_named(const struct policy_set *s,
-					     const char *name)
-{
-	const struct named_policy *n = s->named;
-
-	while (n && strcmp(n->name, name) != 0)
-		n = n->next;
-	return n;
-}
 
 static int add_named(struct policy_set *s, const struct conf *c,
 		     const char *name, char *err, size_t err_size)
 {
-	struct named_policy *n = calloc(1, sizeof(*n) + strlen(name) + 1);
-	int res;
+	struct policy *policy;
+	struct named_policy *n;
+	int res = policy_new(c, "host", name, &policy, err, err_size);
 
-	if (!n)
-		return -ENOMEM;
-	strcpy(n->name, name);
-	res = policy_new(c, "host", name, &n->policy, err, err_size);
-	if (res < 0) {
-		free(n);
+	if (res < 0)
 		return res;
+	n = named_add(&s->named, sizeof(*n), name);
+	if (!n) {
+		policy_free(policy);
+		return -ENOMEM;
 	}
-	n->next = s->named;
-	s->named = n;
+	n->policy = policy;
 	return 0;
 }
 
@@ -67,7 +56,7 @@ int policy_set_new(const struct conf *c, struct policy_set **ret, char *err,
 		const struct conf_entry *e = &c->entries[i];
 
 		if (strcmp(e->section, "policy") == 0 && e->name[0] &&
-		    !find_named(s, e->name))
+		    !named_find(s->named, e->name))
 			res = add_named(s, c, e->name, err, err_size);
 	}
 	if (res < 0) {
@@ -82,13 +71,9 @@ void policy_set_free(struct policy_set *s)
 {
 	if (!s)
 		return;
-	while (s->named) {
-		struct named_policy *n = s->named;
-
-		s->named = n->next;
-		policy_free(n->policy);
-		free(n);
-	}
+	for (struct named *one = s->named; one; one = one->next)
+		policy_free(((struct named_policy *)one)->policy);
+	named_free(&s->named);
 	if (s->common)
 		policy_free(s->common);
 	free(s);
@@ -97,7 +82,7 @@ void policy_set_free(struct policy_set *s)
 const struct policy *policy_set_for(const struct policy_set *s,
 				    const char *guest)
 {
-	const struct named_policy *n = find_named(s, guest);
+	const struct named_policy *n = named_find(s->named, guest);
 
 	return n ? n->policy : s->common;
 }

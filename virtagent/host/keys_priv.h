@@ -9,16 +9,16 @@
 
 #include <pthread.h>
 
+#include "common/named.h"
 #include "common/notify.h"
 #include "virtagent/host/keys.h"
 
 /* What is known of a guest without asking the disk. */
 struct keys_guest {
-	struct keys_guest *next;
+	struct named named;
 	int64_t revision, acked;
 	bool here; /* it is configured */
 	char vm[40]; /* uuid of the virtual machine, or "" */
-	char name[];
 };
 
 struct keys {
@@ -28,7 +28,7 @@ struct keys {
 	void *arg;
 	/* everything below: */
 	pthread_mutex_t lock;
-	struct keys_guest *guests;
+	struct named *guests; /* struct keys_guest */
 	struct notify changed;
 };
 

@@ -21,19 +21,13 @@
 /* Under the lock; NULL on ENOMEM. */
 static struct keys_guest *find_guest(struct keys *k, const char *guest)
 {
-	struct keys_guest *g = k->guests;
+	struct keys_guest *g = named_find(k->guests, guest);
 
-	while (g && strcmp(g->name, guest) != 0)
-		g = g->next;
 	if (g)
 		return g;
-	g = calloc(1, sizeof(*g) + strlen(guest) + 1);
-	if (!g)
-		return NULL;
-	strcpy(g->name, guest);
-	g->revision = g->acked = -1;
-	g->next = k->guests;
-	k->guests = g;
+	g = named_add(&k->guests, sizeof(*g), guest);
+	if (g)
+		g->revision = g->acked = -1;
 	return g;
 }
 
@@ -188,12 +182,14 @@ static struct target *targets(const struct keys *k, const char *pattern,
 	struct target *list;
 	size_t all = 0;
 
-	for (const struct keys_guest *g = k->guests; g; g = g->next)
+	for (const struct named *one = k->guests; one; one = one->next)
 		all++;
 	list = calloc(all + 1, sizeof(*list));
 	*n = 0;
-	for (const struct keys_guest *g = k->guests; g && list; g = g->next) {
-		if (g->here && str_glob(pattern, g->name))
+	for (const struct named *one = k->guests; one && list; one = one->next) {
+		const struct keys_guest *g = (const struct keys_guest *)one;
+
+		if (g->here && str_glob(pattern, one->name))
 			list[(*n)++] = (struct target){ g, g->revision };
 	}
 	return list;
@@ -229,7 +225,7 @@ int keys_wait_group(struct keys *k, const char *pattern, int cancel_fd,
 	if (err < 0 && list)
 		n = drop_reached(list, n);
 	*missing = n;
-	snprintf(name, size, "%s", list && n ? list[0].g->name : "");
+	snprintf(name, size, "%s", list && n ? list[0].g->named.name : "");
 	pthread_mutex_unlock(&k->lock);
 	return list && n == 0 ? 0 : err;
 }
@@ -256,12 +252,7 @@ void keys_free(struct keys *k)
 		return;
 	/* What was posted before is then done with it. */
 	loop_call(store_loop(k->store), nothing, NULL, CLOCK_NEVER);
-	while (k->guests) {
-		struct keys_guest *g = k->guests;
-
-		k->guests = g->next;
-		free(g);
-	}
+	named_free(&k->guests);
 	pthread_mutex_destroy(&k->lock);
 	free(k);
 }

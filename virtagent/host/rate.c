@@ -8,37 +8,29 @@
  */
 #include "config.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "common/clock.h"
+#include "common/named.h"
 #include "virtagent/host/rate.h"
 
 struct rate_bucket {
-	struct rate_bucket *next;
+	struct named named;
 	double tokens;
 	uint64_t when_ns;
 	uint64_t refused; /* since it was last told */
-	char name[];
 };
 
 static struct rate_bucket *find_bucket(struct rate *r, const char *name,
 				       uint64_t now_ns)
 {
-	struct rate_bucket *b = r->buckets;
+	struct rate_bucket *b = named_find(r->buckets, name);
 
-	while (b && strcmp(b->name, name) != 0)
-		b = b->next;
 	if (b)
 		return b;
-	b = calloc(1, sizeof(*b) + strlen(name) + 1);
+	b = named_add(&r->buckets, sizeof(*b), name);
 	if (!b)
 		return NULL;
-	strcpy(b->name, name);
 	b->tokens = r->burst;
 	b->when_ns = now_ns;
-	b->next = r->buckets;
-	r->buckets = b;
 	return b;
 }
 
@@ -69,10 +61,5 @@ bool rate_take(struct rate *r, const char *name, uint64_t now_ns,
 
 void rate_done(struct rate *r)
 {
-	while (r->buckets) {
-		struct rate_bucket *b = r->buckets;
-
-		r->buckets = b->next;
-		free(b);
-	}
+	named_free(&r->buckets);
 }

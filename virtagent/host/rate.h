@@ -11,11 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct rate_bucket;
+struct named;
 
 struct rate {
 	double per_sec, burst;
-	struct rate_bucket *buckets;
+	struct named *buckets;
 };
 
 #define RATE_INIT(per_second, at_once)                                         \
