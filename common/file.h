@@ -1,5 +1,5 @@
 /*
- * file.h - small files written whole
+ * file.h - files written whole
  *
  * SPDX-License-Identifier: MIT
  */
@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/* Writes all of it, with as many calls as that takes.  0 or a negative errno. */
+int file_write(int fd, const void *data, size_t n);
 /* Replaces DIR/NAME, atomically: a reader sees the old or the new content.  0 or a
  * negative errno. */
 int file_replace(const char *dir, const char *name, const void *data, size_t n,

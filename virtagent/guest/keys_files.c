@@ -37,6 +37,7 @@
 #include "common/buf.h"
 #include "common/cleanup.h"
 #include "common/daemon.h"
+#include "common/file.h"
 #include "common/log.h"
 #include "common/str.h"
 #include "virtagent/guest/keys_priv.h"
@@ -48,29 +49,12 @@
 
 /* --- files ------------------------------------------------------------------- */
 
-static int write_all(int fd, const void *data, size_t n)
-{
-	const char *p = data;
-
-	while (n) {
-		ssize_t w = write(fd, p, n);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w < 0)
-			return -errno;
-		p += w;
-		n -= (size_t)w;
-	}
-	return 0;
-}
-
 static int write_file(const struct keyring *k, const char *name,
 		      const void *data, size_t n, mode_t mode)
 {
 	CLEANUP_CLOSE int fd = openat(k->dir_fd, ".new", O_WRONLY | O_CREAT |
 				      O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int err = fd < 0 ? -errno : write_all(fd, data, n);
+	int err = fd < 0 ? -errno : file_write(fd, data, n);
 
 	if (err == 0 && fchmod(fd, mode) < 0)
 		err = -errno;
