@@ -15,6 +15,7 @@ import xmlrpc.client
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from vatest import (SRC, Process, Skip, Suite, alive, connect_unix, http_request,  # noqa: E402
                     need_all, program, run, scale, tmpdir, wait_until, xmlrpc_proxy)
+from vatest.agent import NativeAgent  # noqa: E402
 from vatest.hostd import Hostd, need_hostd  # noqa: E402
 
 need_hostd()
@@ -41,7 +42,7 @@ class Side:
 
     def proxy(self):
         rpc = hostd.guest_rpc("web", 60) if self.name == "guest" else \
-            xmlrpc_proxy(os.path.join(agent_dir, "host.sock"), 60)
+            xmlrpc_proxy(agent.host_sock, 60)
         return getattr(rpc, self.name)
 
     def run(self, *args):
@@ -61,17 +62,10 @@ class Side:
 
 sides = [Side("guest"), Side("host")]
 guest, host = sides
-agent_dir = os.path.join(tmpdir(), "agent")
-os.mkdir(agent_dir, 0o700)
-channel = os.path.join(tmpdir(), "channel")
-with open(os.path.join(agent_dir, "agent.conf"), "w", encoding="utf-8") as conf:
-    conf.write("[agent]\n" + guest.conf)
-os.chmod(os.path.join(agent_dir, "agent.conf"), 0o600)
-hostd = Hostd(["web=unix-connect:%s:-" % channel], conf="[hostd]\n" + host.conf)
-suite.cleanups.append(hostd.close)
-agent = Process([program("va-agent"), "-c", "unix-listen:%s:-" % channel, "-l", "stderr"],
-                env={"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir})
+agent = NativeAgent("[agent]\n" + guest.conf)
 suite.cleanups.append(agent.stop)
+hostd = Hostd(["web=" + agent.channel], conf="[hostd]\n" + host.conf)
+suite.cleanups.append(hostd.close)
 suite.on_failure += [agent.log, hostd.tail]
 hostd.wait_state("web", "connected")
 
@@ -177,7 +171,7 @@ def _(side):
     side.add("long", "#!/bin/sh\necho $$ > %s.new\nmv %s.new %s\nsleep 600\n" % (path, path, path))
     body = xmlrpc.client.dumps(("long",), side.name + ".command.run").encode()
     sock = connect_unix(os.path.join(hostd.guest_dir("web"), "rpc.sock") if side is guest else
-                        os.path.join(agent_dir, "host.sock"))
+                        agent.host_sock)
     sock.sendall(b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\n"
                  b"Content-Length: %d\r\n\r\n" % len(body) + body)
     wait_until(lambda: os.path.exists(path), 10, "the command to run")
@@ -315,7 +309,7 @@ def va(env, *args, code=0, input=None, text=""):
 
 @suite.case("va-client commands and run: on the host the guest's, in the guest the host's")
 def _():
-    at_host, at_guest = hostd.env, {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir}
+    at_host, at_guest = hostd.env, agent.env
     guest.add("where", "#!/bin/sh\necho in the guest $VA_GUEST\n")
     host.add("where", "#!/bin/sh\necho on the host of $VA_GUEST\n")
     assert va(at_host, "run", "where") == b"in the guest web\n"
@@ -332,7 +326,7 @@ def _():
 
 @suite.case("va-client run passes on arguments, streams and the status, both ways")
 def _():
-    at_host, at_guest = hostd.env, {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir}
+    at_host, at_guest = hostd.env, agent.env
     data = os.urandom(300000)
     for env, side in ((at_host, guest), (at_guest, host)):
         out = va(env, "run", "show", "-x", "a b", "$(id)", code=7, input=data, text="oops")
@@ -348,7 +342,7 @@ def _():
 
 @suite.case("va-client run streams: answers come while the command runs, of any size, both ways")
 def _():
-    at_host, at_guest = hostd.env, {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir}
+    at_host, at_guest = hostd.env, agent.env
     data = os.urandom(6 << 20)
     for env, side in ((at_host, guest), (at_guest, host)):
         side.add("ask", "#!/bin/sh\necho ready\nread x\necho got $x\necho no >&2\nread y\n"
@@ -380,7 +374,7 @@ def _():
 @suite.case("eight calls of a guest at once on its host, commands included; the limit is named")
 def _():
     host.add("long8", "#!/bin/sh\necho on\nexec sleep 600\n")
-    at_guest = {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir, "VA_GUEST": ""}
+    at_guest = dict(agent.env, VA_GUEST="")
     running = [Process([program("va-client"), "run", "long8"], env=at_guest) for _ in range(8)]
     for p in running:
         p.wait_log("on")
@@ -400,7 +394,7 @@ def _():
 
 @suite.case("Ctrl-C ends the command on the other side, both ways")
 def _():
-    at_host, at_guest = hostd.env, {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir}
+    at_host, at_guest = hostd.env, agent.env
     for env, side in ((at_host, guest), (at_guest, host)):
         path = os.path.join(tmpdir(), side.name + "-left")
         os.unlink(path)

@@ -9,7 +9,8 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from vatest import Process, SRC, Suite, need_all, program, tmpdir, wait_until  # noqa: E402
+from vatest import SRC, Suite, need_all, program, wait_until  # noqa: E402
+from vatest.agent import NativeAgent  # noqa: E402
 from vatest.hostd import Hostd, need_hostd  # noqa: E402
 
 need_hostd()
@@ -109,24 +110,10 @@ class Program:
             assert got.count("from %d to %d" % (least, most)), (key, value, got)
 
 
-directory = os.path.join(tmpdir(), "agent")
-os.mkdir(directory, 0o700)
-
-
-def write_agent(content):
-    path = os.path.join(directory, "agent.conf")
-    with open(path, "w", encoding="utf-8") as f:
-        f.write(content)
-    os.chmod(path, 0o600)
-
-
 @suite.case("agent.conf: each limit is what the page says, and guest.capabilities tells it")
 def _():
-    write_agent("")
-    channel = os.path.join(tmpdir(), "channel")
-    agent = Process([program("va-agent"), "-c", "unix-listen:%s:-" % channel, "-l", "stderr"],
-                    env={"VA_RUNTIME_DIR": directory, "VA_CONF_DIR": directory})
-    hostd = Hostd(["g=unix-connect:%s:-" % channel])
+    agent = NativeAgent()
+    hostd = Hostd(["g=" + agent.channel])
     suite.cleanups += [agent.stop, hostd.close]
     hostd.wait_state("g", "connected")
     names = {"output": "output_bytes", "event-queue": "event_queue_bytes",
@@ -136,7 +123,8 @@ def _():
         got = hostd.guest_rpc("g").guest.capabilities()["limits"]
         return {k: got[names.get(k, k.replace("-", "_"))] for k in LIMITS}
     assert told() == {k: bounds(entries(AGENT)[k])[0] for k in LIMITS}, told()
-    p = Program(agent, write_agent, "agent", "policy was read anew", "the policy stays as it was")
+    p = Program(agent, agent.write_conf, "agent", "policy was read anew",
+                "the policy stays as it was")
     for key in sorted(LIMITS):
         p.check(key, entries(AGENT)[key])
     assert p.answer(**{k: bounds(entries(AGENT)[k])[2] for k in LIMITS}) == "taken"

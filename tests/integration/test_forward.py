@@ -16,6 +16,7 @@ import xmlrpc.client
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from vatest import (Process, Skip, Suite, http_request, need_all, program, run, scale,  # noqa: E402
                     sanitized, tmpdir, wait_until, xmlrpc_proxy)
+from vatest.agent import NativeAgent  # noqa: E402
 from vatest.hostd import Hostd, need_hostd  # noqa: E402
 
 need_hostd()
@@ -23,38 +24,16 @@ need_all(program("va-agent"), program("va-client"))
 suite = Suite()
 
 STREAMS_MAX = 48        # VA_STREAMS_MAX
-agent_dir = os.path.join(tmpdir(), "agent")
-os.mkdir(agent_dir, 0o700)
-channel = os.path.join(tmpdir(), "channel")
-agent_conf = os.path.join(agent_dir, "agent.conf")
-
-
-def write_agent_conf(text):
-    with open(agent_conf, "w", encoding="utf-8") as f:
-        f.write(text)
-    os.chmod(agent_conf, 0o600)
-
-
 # One client's calls at once are as many as its streams; the limit met here is theirs.
 AGENT_CONF = "[agent]\nclient-calls = 64\n"
-write_agent_conf(AGENT_CONF)
-hostd = Hostd(["web=unix-connect:%s:-" % channel])
-suite.cleanups.append(hostd.close)
-agent_env = {"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir}
-agent = Process([program("va-agent"), "-c", "unix-listen:%s:-" % channel, "-l", "stderr"],
-                env=agent_env)
+agent = NativeAgent(AGENT_CONF)
 suite.cleanups.append(agent.stop)
+hostd = Hostd(["web=" + agent.channel])
+suite.cleanups.append(hostd.close)
 suite.on_failure += [lambda: agent.log()[-4000:], hostd.tail]
 suite.on_failure.append(lambda: Forward.last.process.log() if Forward.last else "")
 hostd.wait_state("web", "connected")
 rpc_sock = os.path.join(hostd.guest_dir("web"), "rpc.sock")
-
-
-def configure(text):
-    write_agent_conf(text)
-    n = agent.log().count("policy was read anew")
-    agent.signal(signal.SIGHUP)
-    wait_until(lambda: agent.log().count("policy was read anew") > n, 10, "agent.conf to be read")
 
 
 class Target:
@@ -159,7 +138,7 @@ def forwards():
     """The three ways: (name, what makes one to a target)."""
     return (("host to guest", lambda to: Forward("web", "0", to)),
             ("guest to host, held by the host", lambda to: Forward("-R", "web", "0", to)),
-            ("guest to host, held by the guest", lambda to: Forward("0", to, env=agent_env)))
+            ("guest to host, held by the guest", lambda to: Forward("0", to, env=agent.env)))
 
 
 def allow(text):
@@ -172,13 +151,13 @@ def allow(text):
 
 @suite.case("a guest reaches nothing through its host unless a connect line names it")
 def _():
-    host = xmlrpc_proxy(os.path.join(agent_dir, "host.sock"), 30).host
+    host = xmlrpc_proxy(agent.host_sock, 30).host
     try:
         host.connect(echo_server.name)
         raise AssertionError("it was connected")
     except xmlrpc.client.Fault as f:
         assert f.faultCode == 1 and "no connect line names it" in f.faultString, f
-    with Forward("0", echo_server.name, env=agent_env) as f:
+    with Forward("0", echo_server.name, env=agent.env) as f:
         assert f.connect().recv(10) == b""
         f.process.wait_log("no connect line names it")
     allow("connect = 127.0.0.*:%d %s\n" % (echo_server.port, digest_server.name))
@@ -299,7 +278,7 @@ def _():
                        (("nosuchguest", "0", "80"), "nosuchguest")):
         r = run([program("va-client"), "forward", *args], env=hostd.env)
         assert r.returncode == 2 and text in r.stderr, (args, r)
-    r = run([program("va-client"), "forward", "-R", "0", "80"], env=agent_env)
+    r = run([program("va-client"), "forward", "-R", "0", "80"], env=agent.env)
     assert r.returncode == 3 and "does not listen for its guests" in r.stderr, r
 
 
@@ -390,7 +369,7 @@ def upgrade(sock_path, url):
 @suite.case("the limits of either side are met and named, and freed again")
 def _():
     for path, limit, name in ((rpc_sock, STREAMS_MAX, b"48 forwarded connections at once"),
-                              (os.path.join(agent_dir, "host.sock"), STREAMS_MAX,
+                              (agent.host_sock, STREAMS_MAX,
                                b"48 forwarded connections of this guest")):
         conns = []
         for _ in range(limit):
@@ -431,7 +410,7 @@ def _():
     guest = hostd.guest_rpc("web", 60).guest
 
     def policy(text):
-        configure("[policy]\n" + text)
+        agent.configure("[policy]\n" + text)
 
     def refused(target, text):
         try:
@@ -502,7 +481,7 @@ def _():
         pids = [int(p) for p in f.read().split()]
     grown = {}
     for size in ("64K", "12M"):
-        configure(AGENT_CONF + "stream-buffer = %s\n" % size)
+        agent.configure(AGENT_CONF + "stream-buffer = %s\n" % size)
         with Forward("web", "0", sleeping.name) as f, f.connect() as c:
             before = {p: rss(p) for p in pids}
             c.setblocking(False)
@@ -516,7 +495,7 @@ def _():
                     time.sleep(0.1)
             grown[size] = max(rss(p) - before[p] for p in pids)
     go.set()
-    configure(AGENT_CONF)
+    agent.configure(AGENT_CONF)
     print("# an agent's process grew by %s KiB" % {k: v >> 10 for k, v in grown.items()})
     assert grown["64K"] < 4 << 20 and 9 << 20 < grown["12M"] < 32 << 20, grown
 

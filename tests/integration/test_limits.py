@@ -6,7 +6,6 @@
 import concurrent.futures
 import os
 import re
-import signal
 import socket
 import sys
 import xmlrpc.client
@@ -14,36 +13,16 @@ import xmlrpc.client
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from vatest import (Process, Suite, connect_unix, http_request, need_all, program, run,  # noqa: E402
                     tmpdir, wait_until, xmlrpc_proxy)
+from vatest.agent import NativeAgent  # noqa: E402
 from vatest.hostd import Hostd, need_hostd  # noqa: E402
 
 need_hostd()
 need_all(program("va-agent"), program("va-client"))
 suite = Suite()
-agent_dir = os.path.join(tmpdir(), "agent")
-os.mkdir(agent_dir, 0o700)
-channel = os.path.join(tmpdir(), "channel")
-agent_conf = os.path.join(agent_dir, "agent.conf")
-
-
-def write_agent_conf(text):
-    with open(agent_conf, "w", encoding="utf-8") as f:
-        f.write(text)
-    os.chmod(agent_conf, 0o600)
-
-
-def configure(text):
-    write_agent_conf(text)
-    n = agent.log().count("policy was read anew")
-    agent.signal(signal.SIGHUP)
-    wait_until(lambda: agent.log().count("policy was read anew") > n, 10, "the new limits")
-
-
-write_agent_conf("")
-hostd = Hostd(["web=unix-connect:%s:-" % channel])
-suite.cleanups.append(hostd.close)
-agent = Process([program("va-agent"), "-c", "unix-listen:%s:-" % channel, "-l", "stderr"],
-                env={"VA_RUNTIME_DIR": agent_dir, "VA_CONF_DIR": agent_dir})
+agent = NativeAgent()
 suite.cleanups.append(agent.stop)
+hostd = Hostd(["web=" + agent.channel])
+suite.cleanups.append(hostd.close)
 suite.on_failure += [lambda: agent.log()[-4000:], hostd.tail]
 hostd.wait_state("web", "connected")
 rpc_sock = os.path.join(hostd.guest_dir("web"), "rpc.sock")
@@ -110,7 +89,7 @@ def _():
 
 @suite.case("calls in agent.conf: all clients together; a forbidden one in a multicall, too")
 def _():
-    configure("[agent]\ncalls = 5\n")
+    agent.configure("[agent]\ncalls = 5\n")
     with Sleepers(4):
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             def hold():
@@ -140,13 +119,13 @@ def _():
             r = client("kill", "--signal", "KILL", str(job))
             assert r.returncode == 0, r
             held.result()
-        configure("")
+        agent.configure("")
     assert server().guest.stat("/")["type"] == "directory"
 
 
 @suite.case("streams in agent.conf")
 def _():
-    configure("[agent]\nstreams = 1\n")
+    agent.configure("[agent]\nstreams = 1\n")
     p = Process([program("va-client"), "forward", "-R", "web", "0", "1"], env=hostd.env)
     p.wait_log("->")            # its request that waits has the only place
     head = {"Connection": "Upgrade", "Upgrade": "va-stream/1"}
@@ -157,7 +136,7 @@ def _():
             b"(streams in agent.conf)" in body
     wait_until(refused, 10, "the limit")
     p.kill()
-    configure("")
+    agent.configure("")
 
 
 @suite.case("64 programs run or are kept: the next is refused, a forgotten one makes room")
@@ -188,7 +167,7 @@ def _():
 def _():
     e = server().guest.exec
     mark = os.path.join(tmpdir(), "started")
-    configure("[agent]\njobs = 2\n")
+    agent.configure("[agent]\njobs = 2\n")
     ended = e.start(["true"])["job"]
     e.status(ended, 10000)
     held = [e.start(["sleep", "600"])["job"] for _ in range(2)]
@@ -198,18 +177,18 @@ def _():
     r = client("exec", "--", "touch", mark)
     assert r.returncode == 125 and "the limit (jobs in agent.conf)" in r.stderr, r
     assert not os.path.exists(mark)
-    configure("[agent]\njobs = 3\n")
+    agent.configure("[agent]\njobs = 3\n")
     assert e.run(["touch", mark])["exit"] == 0 and os.path.exists(mark)
     for j in held:
         e.kill(j, "KILL")
         e.status(j, 10000)
-    configure("")
+    agent.configure("")
 
 
 @suite.case("output in agent.conf: what all programs may keep; what has ended counts by its size")
 def _():
     e = server().guest.exec
-    configure("[agent]\noutput = 8M\n")
+    agent.configure("[agent]\noutput = 8M\n")
     for j in e.list():
         e.forget(j["job"])
     # 8 MiB are four programs with 1 MiB for each stream, or one with 4.
@@ -234,35 +213,35 @@ def _():
     fault(2, "; output_max is 4200000", e.start, ["true"], {"output_max": 4200000})
     fault(1022, "0 to 16777216", e.start, ["true"], {"output_max": (16 << 20) + 1})
     # Below what a program gets unasked, it gets less.
-    configure("[agent]\noutput = 64K\n")
+    agent.configure("[agent]\noutput = 64K\n")
     done = e.run(["head", "-c", "100000", "/dev/zero"])
     assert len(done["stdout"]) == 32768 and done["stdout_dropped"] == 100000 - 32768, \
         {**done, "stdout": len(done["stdout"])}
-    configure("")
+    agent.configure("")
 
 
 @suite.case("listeners in agent.conf")
 def _():
-    configure("[agent]\nlisteners = 1\n")
+    agent.configure("[agent]\nlisteners = 1\n")
     p = Process([program("va-client"), "forward", "-R", "web", "0", "1"], env=hostd.env)
     p.wait_log("->")
     r = client("forward", "-R", "web", "0", "1")
     assert r.returncode == 2 and "1 listeners at once, the limit (listeners in agent.conf)" \
         in r.stderr, r
-    configure("[agent]\nlisteners = 2\n")
+    agent.configure("[agent]\nlisteners = 2\n")
     q = Process([program("va-client"), "forward", "-R", "web", "0", "1"], env=hostd.env)
     q.wait_log("->")
     p.kill()
     q.kill()
-    configure("")
+    agent.configure("")
 
 
 @suite.case("event-queue in agent.conf: a host that is away finds the newest, and how many are gone")
 def _():
-    configure("[agent]\nevent-queue = 64K\n")
+    agent.configure("[agent]\nevent-queue = 64K\n")
     last = hostd.events()[-1]["seq"]
     hostd.process.kill()
-    env = {"VA_RUNTIME_DIR": agent_dir, "VA_GUEST": ""}
+    env = dict(agent.env, VA_GUEST="")
     data = '{"n": %d, "filling": "' + "x" * 9000 + '"}'
     for n in range(12):         # seven of 9 KB are 64 KiB
         run([program("va-client"), "event", "send", "many", data % n], env=env, check=True)
@@ -279,7 +258,7 @@ def _():
     assert [x["n"] for x in got] == list(range(5, 12)), [x["n"] for x in got]
     first = [x["data"] for x in hostd.events(last) if "events_dropped" in x["data"]]
     assert first and first[0]["events_dropped"] >= 5, first
-    configure("")
+    agent.configure("")
 
 
 @suite.case("guest-events in hostd.conf: more in a second are refused, and come later")
@@ -288,7 +267,7 @@ def _():
     n = hostd.log().count("configuration read again")
     hostd.reload()
     wait_until(lambda: hostd.log().count("configuration read again") > n, 10, "the reload")
-    host = xmlrpc_proxy(os.path.join(agent_dir, "host.sock"), 20).host
+    host = xmlrpc_proxy(agent.host_sock, 20).host
 
     def refused():
         try:
@@ -303,7 +282,7 @@ def _():
         "hostd.conf)" in hostd.log()
     # The agent's own are not lost.
     run([program("va-client"), "event", "send", "after-all"],
-        env={"VA_RUNTIME_DIR": agent_dir, "VA_GUEST": ""}, check=True)
+        env=dict(agent.env, VA_GUEST=""), check=True)
     hostd.wait_event("after-all", seconds=30)
     hostd.wait_event("events-refused", seconds=30)
 
@@ -334,11 +313,11 @@ def _():
                      "[policy]\nconnect = *\n" % commands)
     hostd.reload()
     wait_until(lambda: "configuration read again" in hostd.log(), 10, "the reload")
-    host_sock = os.path.join(agent_dir, "host.sock")
+    host_sock = agent.host_sock
 
     def start():
         return Process([program("va-client"), "run", "sleeper"],
-                       env={"VA_RUNTIME_DIR": agent_dir, "VA_GUEST": ""})
+                       env=dict(agent.env, VA_GUEST=""))
     p = start()
 
     def refused():
@@ -372,11 +351,11 @@ def _():
         r = run([program("va-hostd"), "-c", os.path.join(hostd.conf_dir, "hostd.conf")],
                 env=hostd.env)
         assert r.returncode != 0 and "hostd.conf:2" in r.stderr and "needs a number" in r.stderr, r
-    write_agent_conf("[agent]\ncalls = 0\n")
-    r = run([program("va-agent"), "-f", agent_conf, "-c", "unix-listen:%s/x:-" % agent_dir],
-            env={"VA_RUNTIME_DIR": agent_dir + "2", "VA_CONF_DIR": agent_dir})
+    agent.write_conf("[agent]\ncalls = 0\n")
+    r = run([program("va-agent"), "-f", agent.conf, "-c", "unix-listen:%s/x:-" % agent.dir],
+            env={"VA_RUNTIME_DIR": agent.dir + "2", "VA_CONF_DIR": agent.dir})
     assert "calls = 0: needs a number from 1 to 1000" in r.stderr, r
-    write_agent_conf("")
+    agent.write_conf("")
 
 
 suite.main()
