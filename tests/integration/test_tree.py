@@ -32,7 +32,7 @@ ALLOWED = [
 LIBRARIES = [
     (r"event2/|event\.h$", "common/loop.c"),
     (r"sha2\.h|sha256\.h", "common/digest.c"),
-    (r"xmlrpc", "virtagent/codec.c"),
+    (r"xmlrpc", "virtagent/codec_wire.h"),
     (r"libxml/", "virtagent/validate.c"),
     (r"microhttpd", ("virtagent/http_server.c", "virtagent/http_exchange.c")),
     (r"curl/", "virtagent/http_transfer.h"),
