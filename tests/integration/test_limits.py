@@ -141,6 +141,9 @@ def _():
 
 @suite.case("64 programs run or are kept: the next is refused, a forgotten one makes room")
 def _():
+    # What the cases before started may still be ending.
+    wait_until(lambda: not any(j["state"] == "running" for j in server().guest.exec.list()), 20,
+               "no program")
     jobs = []
     try:
         try:
