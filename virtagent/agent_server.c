@@ -50,7 +50,6 @@
 #define FLUSH_MS 200
 /* Without a request for this long, memory is given back. */
 #define QUIET_NS (2 * NSEC_PER_SEC)
-#define TRIM_PAUSE_MAX (60 * NSEC_PER_SEC)
 
 /* --- events ----------------------------------------------------------------- */
 
@@ -193,18 +192,16 @@ static void on_busy(void *arg)
 	(void)ipc_send(s->ipc_fd, IPC_BUSY, NULL, NULL, 0);
 }
 
-/* Gives memory back when no request has come or gone for a while; again, but ever
- * more seldom, because other threads have their timers. */
+/* Gives memory back when no request has come or gone for a while; again and
+ * again, because other threads have their timers. */
 static void trim(struct agent_server *s)
 {
-	uint64_t now = clock_now(), moved = http_server_moved(s->http);
+	uint64_t now = clock_now();
 
-	if (moved > s->trimmed_at || !s->trim_pause)
-		s->trim_pause = MEMORY_TRIM_NS;
-	if (now - s->trimmed_at < s->trim_pause || now - moved < QUIET_NS)
+	if (now - s->trimmed_at < MEMORY_TRIM_NS ||
+	    now - http_server_moved(s->http) < QUIET_NS)
 		return;
 	memory_trim();
-	s->trim_pause = s->trim_pause * 2 < TRIM_PAUSE_MAX ? s->trim_pause * 2 : TRIM_PAUSE_MAX;
 	s->trimmed_at = now;
 }
 

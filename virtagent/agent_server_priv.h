@@ -37,7 +37,6 @@ struct agent_server {
 	int ipc_fd;    /* -1 = alone, on options->server_fd */
 	int signal_fd;
 	uint64_t trimmed_at; /* when memory was last given back */
-	uint64_t trim_pause; /* from then to the next time, if all is quiet */
 	int spawner_ctl; /* alone: our own spawner's */
 	uint64_t spawner_at; /* alone: when it was last started */
 	uint64_t accept_at;  /* alone: no accept() before */
