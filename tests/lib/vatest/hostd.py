@@ -149,7 +149,7 @@ class Hostd:
 
     def start(self):
         self.process = Process([*self.wrap, self.program, *self.args], name="va-hostd", env=self.env)
-        self.process.wait_log(r"serving \d+ guests")
+        self.process.wait_log(r"serving \d+ guests", 30)   # a thousand take their time
         return self
 
     def log(self):
