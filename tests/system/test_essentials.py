@@ -15,46 +15,25 @@ import struct
 import termios
 import time
 
-from vatest import Guest, Suite, fault, http_request, program, run, scale, tmpdir, wait_until
-from vatest.hostd import Hostd, need_hostd
+from vatest import Suite, fault, http_request, program, run, scale, tmpdir, wait_until
+from vatest.both import INSIDE, Both
+from vatest.hostd import need_hostd
 
 need_hostd()
 suite = Suite()
 TELL = "#!/bin/sh\necho $VA_SIDE $VA_GUEST $VA_CALLER $NEGOTIATOR_GUEST\n"
-guest = Guest(programs={"/bin/va-client": program("va-client")},
-              files={"/srv/page": os.urandom(60000), "/srv/tree/sub/file": b"deep\n",
-                     **{"/usr%s/lib/virtagent/commands/tell" % local: (TELL, 0o755)
-                        for local in ("", "/local")}})
-suite.cleanups.append(guest.close)
-suite.on_failure.append(guest.report)
 commands = os.path.join(tmpdir(), "commands")
 os.mkdir(commands, 0o755)
 with open(os.path.join(commands, "tell"), "w", encoding="utf-8") as _f:
     _f.write(TELL)
 os.chmod(os.path.join(commands, "tell"), 0o755)
-hostd = Hostd(["vm1=unix-connect:%s:-" % guest.virtio, "ser=unix-connect:%s:-" % guest.serial],
-              conf="[hostd]\ncommands = %s\n" % commands)
-suite.cleanups.append(hostd.close)
-suite.on_failure.append(hostd.tail)
-# Each agent of the guest has its runtime directory; va-client there chooses by it.
-INSIDE = {"vm1": "", "ser": "VA_RUNTIME_DIR=/run/virtagent.1 "}
+both = Both(suite, "[hostd]\ncommands = %s\n" % commands,
+            files={"/srv/page": os.urandom(60000), "/srv/tree/sub/file": b"deep\n",
+                   **{"/usr%s/lib/virtagent/commands/tell" % local: (TELL, 0o755)
+                      for local in ("", "/local")}})
+guest, hostd = both.guest, both.hostd
+each, rpc, sock = both.each, both.rpc, both.sock
 ENV = dict(hostd.env, VA_GUEST="", TERM="vt100")
-
-
-def each(name):
-    """A case for each kind of channel."""
-    def add(fn):
-        for g, kind in (("vm1", "virtio-serial"), ("ser", "isa-serial")):
-            suite.case("%s: %s" % (kind, name))(lambda g=g: fn(g))
-    return add
-
-
-def rpc(g):
-    return hostd.guest_rpc(g, 60).guest
-
-
-def sock(g):
-    return os.path.join(hostd.guest_dir(g), "rpc.sock")
 
 
 def va(*args, code=0, **kw):

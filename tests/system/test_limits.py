@@ -11,19 +11,14 @@ import re
 import socket
 import xmlrpc.client
 
-from vatest import Guest, Process, Suite, connect_unix, fault, http_request, program, run, \
+from vatest import Process, Suite, connect_unix, fault, http_request, program, run, \
     tmpdir, wait_until
-from vatest.hostd import Hostd, need_hostd
+from vatest.both import INSIDE, Both
+from vatest.hostd import need_hostd
 
 need_hostd()
 suite = Suite()
 PREFIXES = ("", "/usr", "/usr/local")       # where a build may look
-guest = Guest(programs={"/bin/va-client": program("va-client")},
-              files={"/srv/open": b"open\n", "/srv/shut/file": b"shut\n",
-                     "/etc/passwd": "root:x:0:0::/root:/bin/sh\nworker:x:77:78::/srv:/bin/sh\n",
-                     "/etc/group": "root:x:0:\nworker:x:78:\n"})
-suite.cleanups.append(guest.close)
-suite.on_failure.append(guest.report)
 commands = os.path.join(tmpdir(), "commands")
 os.mkdir(commands, 0o755)
 for name, text in (("hold", "exec sleep 600"), ("hello", "echo hello")):
@@ -31,28 +26,13 @@ for name, text in (("hold", "exec sleep 600"), ("hello", "echo hello")):
         f.write("#!/bin/sh\n%s\n" % text)
     os.chmod(os.path.join(commands, name), 0o755)
 HOSTD_CONF = "[hostd]\ncommands = %s\n" % commands
-hostd = Hostd(["vm1=unix-connect:%s:-" % guest.virtio, "ser=unix-connect:%s:-" % guest.serial],
-              conf=HOSTD_CONF)
-suite.cleanups.append(hostd.close)
-suite.on_failure.append(hostd.tail)
-INSIDE = {"vm1": "", "ser": "VA_RUNTIME_DIR=/run/virtagent.1 "}
+both = Both(suite, HOSTD_CONF,
+            files={"/srv/open": b"open\n", "/srv/shut/file": b"shut\n",
+                   "/etc/passwd": "root:x:0:0::/root:/bin/sh\nworker:x:77:78::/srv:/bin/sh\n",
+                   "/etc/group": "root:x:0:\nworker:x:78:\n"})
+guest, hostd = both.guest, both.hostd
+each, rpc, sock = both.each, both.rpc, both.sock
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "va-stream/1"}
-
-
-def each(name):
-    """A case for each kind of channel."""
-    def add(fn):
-        for g, kind in (("vm1", "virtio-serial"), ("ser", "isa-serial")):
-            suite.case("%s: %s" % (kind, name))(lambda g=g: fn(g))
-    return add
-
-
-def rpc(g):
-    return hostd.guest_rpc(g, 60).guest
-
-
-def sock(g):
-    return os.path.join(hostd.guest_dir(g), "rpc.sock")
 
 
 def client(*args):

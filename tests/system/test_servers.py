@@ -12,38 +12,23 @@ import subprocess
 import threading
 import time
 
-from vatest import Guest, Process, Suite, http_request, program, run, scale, tmpdir, wait_until
-from vatest.hostd import Hostd, need_hostd
+from vatest import Process, Suite, http_request, program, run, scale, tmpdir, wait_until
+from vatest.both import GUESTS, INSIDE, Both
+from vatest.hostd import need_hostd
 
 need_hostd()
 suite = Suite()
 PAGE = os.urandom(200000)
-guest = Guest(programs={"/bin/va-client": program("va-client")},
-              files={"/srv/page": PAGE, "/srv/small": b"small page\n",
-                     "/etc/hosts": "127.0.0.1 localhost web.inside\n",
-                     # Where the build's prefix puts them.
-                     **{"/usr%s/lib/virtagent/commands/upper" % local:
-                        ("#!/bin/sh\n# Makes it large.\ntr a-z A-Z\nexit 5\n", 0o755)
-                        for local in ("", "/local")}})
-suite.cleanups.append(guest.close)
-suite.on_failure.append(guest.report)
 commands = os.path.join(tmpdir(), "commands")
 os.mkdir(commands, 0o755)
-hostd = Hostd(["vm1=unix-connect:%s:-" % guest.virtio, "ser=unix-connect:%s:-" % guest.serial],
-              conf="[hostd]\ncommands = %s\n[policy]\nconnect = 127.0.0.1:*\n" % commands)
-suite.cleanups.append(hostd.close)
-suite.on_failure.append(hostd.tail)
-GUESTS = ("vm1", "ser")
-# Each agent of the guest has its runtime directory; va-client there chooses by it.
-INSIDE = {"vm1": "", "ser": "VA_RUNTIME_DIR=/run/virtagent.1 "}
-
-
-def each(name):
-    """A case for each kind of channel."""
-    def add(fn):
-        for g, kind in zip(GUESTS, ("virtio-serial", "isa-serial")):
-            suite.case("%s: %s" % (kind, name))(lambda g=g: fn(g))
-    return add
+both = Both(suite, "[hostd]\ncommands = %s\n[policy]\nconnect = 127.0.0.1:*\n" % commands,
+            files={"/srv/page": PAGE, "/srv/small": b"small page\n",
+                   "/etc/hosts": "127.0.0.1 localhost web.inside\n",
+                   # Where the build's prefix puts them.
+                   **{"/usr%s/lib/virtagent/commands/upper" % local:
+                      ("#!/bin/sh\n# Makes it large.\ntr a-z A-Z\nexit 5\n", 0o755)
+                      for local in ("", "/local")}})
+guest, hostd, each, rpc_sock = both.guest, both.hostd, both.each, both.sock
 
 
 def va(*args, code=0, **kw):
@@ -57,10 +42,6 @@ def background(*args):
     p = Process([program("va-client"), *args], env=dict(hostd.env, VA_GUEST=""))
     suite.cleanups.append(p.kill)
     return p
-
-
-def rpc_sock(g):
-    return os.path.join(hostd.guest_dir(g), "rpc.sock")
 
 
 @suite.case("va-client guests lists both, connected")
