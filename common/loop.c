@@ -226,6 +226,7 @@ struct loop_fd *loop_fd_new(struct loop *loop, int fd, unsigned events,
 			    loop_fd_fn fn, void *arg)
 {
 	struct loop_fd *src = calloc(1, sizeof(*src));
+	short flags = EV_PERSIST | (events & LOOP_EDGE ? EV_ET : 0);
 	int r = -ENOMEM;
 
 	if (!src)
@@ -234,8 +235,8 @@ struct loop_fd *loop_fd_new(struct loop *loop, int fd, unsigned events,
 	src->fd = fd;
 	src->fn = fn;
 	src->arg = arg;
-	src->read_event = event_new(loop->base, fd, EV_READ | EV_PERSIST, on_fd, src);
-	src->write_event = event_new(loop->base, fd, EV_WRITE | EV_PERSIST, on_fd, src);
+	src->read_event = event_new(loop->base, fd, EV_READ | flags, on_fd, src);
+	src->write_event = event_new(loop->base, fd, EV_WRITE | flags, on_fd, src);
 	if (src->read_event && src->write_event)
 		r = loop_fd_set(src, events);
 	if (r < 0) {

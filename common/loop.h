@@ -22,6 +22,7 @@ struct loop_signal;
 
 #define LOOP_READ 1u
 #define LOOP_WRITE 2u
+#define LOOP_EDGE 4u /* of loop_fd_new() alone */
 
 typedef void (*loop_fd_fn)(int fd, unsigned events, void *arg);
 typedef void (*loop_fn)(void *arg);
@@ -39,9 +40,10 @@ void loop_stop(struct loop *loop);
 
 /*
  * Watches fd, which stays the caller's and must outlive the source.  Level
- * triggered.  Error and hang-up are reported as both readable and writable
- * where those were asked for.  events may be 0 and changed later.  NULL with
- * errno on failure.
+ * triggered; with LOOP_EDGE in events it reports once what is so now and then
+ * each change, also of a hang-up that stays, which nobody can read away.  Error
+ * and hang-up are reported as both readable and writable where those were asked
+ * for.  events may be 0 and changed later.  NULL with errno on failure.
  */
 struct loop_fd *loop_fd_new(struct loop *loop, int fd, unsigned events,
 			    loop_fd_fn fn, void *arg);

@@ -31,10 +31,8 @@
 #define IOV_PIECES 64u
 #define SILENT_NS (5 * NSEC_PER_SEC) /* five beacons are missing; at rest, two */
 #define OPEN_DELAY_MAX NSEC_PER_SEC
-#define ABSENT_DELAY_MIN (100 * NSEC_PER_MSEC)
-/* A port says nothing when its host is back: a guest asks twice a second, which is
- * most of what it does without one. */
-#define ABSENT_DELAY_MAX (500 * NSEC_PER_MSEC)
+/* A port wakes who polls it when its host is back; such wake-ups get lost. */
+#define ABSENT_DELAY NSEC_PER_SEC
 #define WRITE_RETRY (10 * NSEC_PER_MSEC)
 #define REATTACH_MAX (30 * NSEC_PER_SEC)
 
@@ -116,16 +114,17 @@ static void channel_lost(struct vp_endpoint *ep, const char *why)
 	close_channel(ep, false, why);
 }
 
-/* Nobody at the other side: keep the descriptor, do not poll it, look again. */
+/*
+ * Nobody at the other side: keep the descriptor, wait for a change (a level would
+ * be the hang-up, for ever).  One that cannot be watched is looked at now and then.
+ */
 static void channel_absent(struct vp_endpoint *ep)
 {
-	uint64_t delay = ep->state == CHANNEL_ABSENT ? ABSENT_DELAY_MAX :
-						       ABSENT_DELAY_MIN;
-
-	watch(ep, -1, 0);
+	if (ep->state != CHANNEL_ABSENT)
+		(void)watch(ep, ep->transport.fd, LOOP_READ | LOOP_EDGE);
 	channel_down(ep, CHANNEL_ABSENT, false,
 		     "nobody is attached to the other side");
-	loop_timer_in(ep->open_timer, delay);
+	loop_timer_in(ep->open_timer, ABSENT_DELAY);
 }
 
 /* The channel is open: is anybody at the other side? */
@@ -400,6 +399,8 @@ static void on_channel(int fd, unsigned events, void *arg)
 		ep->blocked = false;
 	if (ep->state == CHANNEL_OPENING)
 		channel_open(ep);
+	else if (ep->state == CHANNEL_ABSENT)
+		channel_look(ep);
 	else if (ep->state == CHANNEL_UP && (events & LOOP_READ) && read_channel(ep)) {
 		now = clock_now();
 		if (now + vp_mux_pace(ep->mux) / 2 >= ep->tick_latest)

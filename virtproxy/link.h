@@ -62,6 +62,7 @@ const struct vp_params *vp_params_of(enum vp_channel channel);
 
 #define VP_BEACON_EVERY NSEC_PER_SEC /* R17, also heals lost wakeups */
 #define VP_BEACON_REST (2 * NSEC_PER_SEC) /* of a session at rest */
+#define VP_ALONE_AFTER (5 * NSEC_PER_SEC) /* of silence: a guest has no host */
 #define VP_REST_BEACONS 10u /* without a sequenced frame between them: at rest */
 #define VP_PROBE_HELLO_EVERY (5 * NSEC_PER_SEC) /* R23 */
 #define VP_FOREIGN_EVERY (250 * NSEC_PER_MSEC)	/* HELLOs for foreign epochs */

@@ -72,14 +72,27 @@ void vp_link_rtt_sample(struct vp_link *l, uint64_t rtt)
 	vp_link_reset_rto(l);
 }
 
+static uint64_t silent_since(const struct vp_link *l)
+{
+	return l->last_heard > l->attached_at ? l->last_heard : l->attached_at;
+}
+
+/* A guest whose host is away need not call it often: it says HELLO when it comes. */
+static bool alone(const struct vp_link *l)
+{
+	return l->role == VP_GUEST && l->now >= silent_since(l) + VP_ALONE_AFTER;
+}
+
 /* Of a session in which nothing has gone either way for a while half the beacons
  * do, if the peer knows of that: an idle link costs wake-ups and nothing else. */
+static bool at_rest(const struct vp_link *l)
+{
+	return l->agreed.features & VP_FEATURE_REST && l->quiet_beacons >= VP_REST_BEACONS;
+}
+
 uint64_t vp_link_pace(const struct vp_link *l)
 {
-	return l->up && l->agreed.features & VP_FEATURE_REST &&
-			       l->quiet_beacons >= VP_REST_BEACONS ?
-		       VP_BEACON_REST :
-		       VP_BEACON_EVERY;
+	return l->up && (at_rest(l) || alone(l)) ? VP_BEACON_REST : VP_BEACON_EVERY;
 }
 
 /* The host is the one with very many links: it waits a little longer, so that its
@@ -167,11 +180,6 @@ void vp_link_tick(struct vp_link *l)
 					 l->now + VP_PROBE_HELLO_EVERY;
 		l->hello_due |= !l->heard && !backed_up(l);
 	}
-}
-
-static uint64_t silent_since(const struct vp_link *l)
-{
-	return l->last_heard > l->attached_at ? l->last_heard : l->attached_at;
 }
 
 /* How much silence is too much (R19).  The beacon that is missing may be one of rest. */

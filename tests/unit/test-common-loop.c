@@ -283,7 +283,31 @@ TEST(a_paused_source_sleeps_and_wakes)
 	close(fds[1]);
 }
 
-UNIT_MAIN(CASE(a_paused_source_sleeps_and_wakes),
+/* As a virtio port does whose host is away. */
+TEST(an_edge_is_told_once_and_each_change_anew)
+{
+	struct loop *l = loop_new();
+	unsigned n = 0;
+	struct loop_fd *src;
+	int fds[2];
+
+	CHECK_INT(sock_pair(SOCK_STREAM, fds), 0);
+	CHECK(write(fds[1], "x", 1) == 1);
+	src = loop_fd_new(l, fds[0], LOOP_READ | LOOP_EDGE, count_wakeups, &n);
+	CHECK(src);
+	for (int i = 0; i < 3; i++)
+		CHECK_INT(loop_run_once(l, false), 0);
+	CHECK_INT(n, 1); /* nobody read it */
+	close(fds[1]);
+	for (int i = 0; i < 3; i++)
+		CHECK_INT(loop_run_once(l, false), 0);
+	CHECK_INT(n, 2); /* the hang-up */
+	loop_fd_free(src);
+	loop_free(l);
+	close(fds[0]);
+}
+
+UNIT_MAIN(CASE(an_edge_is_told_once_and_each_change_anew), CASE(a_paused_source_sleeps_and_wakes),
 	  CASE(a_descriptor_reports_bytes_and_the_hang_up),
 	  CASE(events_are_switched_one_by_one), CASE(a_regular_file_is_refused),
 	  CASE(a_timer_is_never_early), CASE(a_signal_arrives_on_the_loop),

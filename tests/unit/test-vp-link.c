@@ -474,6 +474,17 @@ static unsigned beacons_in(uint64_t ns)
 	return peer_count(&p, VP_T_BEACON);
 }
 
+/* The same while the peer is heard each second. */
+static unsigned beacons_beside(unsigned seconds)
+{
+	peer_forget(&p);
+	for (unsigned i = 0; i < seconds; i++) {
+		peer_wait(&p, SEC);
+		peer_beacon(&p, p.seq, 0, 0);
+	}
+	return peer_count(&p, VP_T_BEACON);
+}
+
 TEST(a_guest_at_rest_sends_half_the_beacons_if_the_host_knows)
 {
 	for (int knows = 0; knows < 2; knows++) {
@@ -482,17 +493,34 @@ TEST(a_guest_at_rest_sends_half_the_beacons_if_the_host_knows)
 		peer_init(&p, VP_GUEST, VP_CHANNEL_VIRTIO, NULL);
 		p.features = knows ? VP_FEATURE_REST : 0;
 		peer_connect(&p);
-		n = beacons_in(10500 * MSEC);
-		CHECK(n >= 10 && n <= 11);
-		n = beacons_in(20 * SEC);
+		n = beacons_beside(10);
+		CHECK(n >= 9 && n <= 10);
+		n = beacons_beside(20);
 		CHECK(knows ? n >= 9 && n <= 11 : n >= 19 && n <= 21);
 		/* Something goes: the pace of old, within a beacon. */
 		peer_open(&p, 2, "s");
 		peer_wait(&p, 2 * SEC);
-		n = beacons_in(8 * SEC);
+		n = beacons_beside(8);
 		CHECK(n >= 7 && n <= 9);
 		peer_done(&p);
 	}
+}
+
+TEST(a_guest_that_is_alone_sends_half_the_beacons)
+{
+	unsigned n;
+
+	connected(VP_GUEST, VP_CHANNEL_SERIAL);
+	n = beacons_in(5500 * MSEC);
+	CHECK(n >= 5 && n <= 6);
+	n = beacons_in(20 * SEC);
+	CHECK(n >= 9 && n <= 11);
+	CHECK(peer_count(&p, VP_T_HELLO) >= 9);
+	peer_beacon(&p, 0, 0, 0);
+	n = beacons_beside(8);
+	CHECK(n >= 7 && n <= 9);
+	CHECK_INT(p.downs, 0);
+	peer_done(&p);
 }
 
 TEST(a_host_at_rest_answers_each_beacon_and_is_more_patient)
@@ -545,4 +573,5 @@ UNIT_MAIN(CASE(host_is_silent_until_it_hears),
 	  CASE(guest_says_where_its_uart_triggers),
 	  CASE(silence_brings_beacons_and_reconnects_only),
 	  CASE(a_guest_at_rest_sends_half_the_beacons_if_the_host_knows),
+	  CASE(a_guest_that_is_alone_sends_half_the_beacons),
 	  CASE(a_host_at_rest_answers_each_beacon_and_is_more_patient))
