@@ -123,7 +123,12 @@ int proxy_check(struct proxy *p)
 	bool busy = p->state == UP &&
 		    watch_look(&p->watch, p->limits, proxy_pid(p), clock_now());
 
-	return busy ? proxy_poll(p, NULL, NULL) : ask(p, "ping", on_alive, NULL, NULL);
+	if (busy)
+		return proxy_poll(p, NULL, NULL);
+	if (!watch_alive(&p->watch))
+		return ask(p, "ping", on_alive, NULL, NULL);
+	p->well_ns = clock_now();
+	return 0;
 }
 
 void proxy_worked(struct proxy *p, uint64_t work)

@@ -9,7 +9,9 @@
  * It spins when it could always run for the limit (it ran, or waited for a CPU:
  * so a loaded machine neither hides nor feigns it), and what it did meanwhile is
  * next to nothing for the CPU time it took.  CPU time is had with one system call;
- * only who was busy costs a look into /proc and a status instead of a ping.
+ * only who was busy costs a look into /proc and a status instead of a ping.  Who ran
+ * a little is alive and is not woken up to say so: with a thousand guests the
+ * questions would cost as much as their beacons.
  *
  * Limits: the work is what the process itself says.  One that its guest has taken
  * over can lie and burn the CPU time that its equal weight gives it, of one core
@@ -32,6 +34,8 @@
 #define EVERY_MIN_NS (NSEC_PER_SEC / 4)
 #define LOOKS_MIN 4u /* within the limit of spinning */
 #define TICKS_MIN 6u /* within the limit of hanging */
+
+#define TRUST 11u /* looks in a row: asked each two minutes */
 
 #define LITTLE_CPU 20u	 /* less than 1/20 of the time is no spinning */
 #define BUSY_PERCENT 90u /* could run for so much of the time */
@@ -142,6 +146,7 @@ bool watch_cpu_was(struct watch *w, const struct watch_limits *l,
 	bool first = !w->look_ns || since > 3 * watch_look_every(l);
 	bool could_run = (ran + waited) / BUSY_PERCENT >= since / 100;
 
+	w->ran = !first && ran > 0;
 	w->look_ns = now;
 	w->cpu = *cpu;
 	if (first || ran * LITTLE_CPU < since) {
@@ -154,10 +159,19 @@ bool watch_cpu_was(struct watch *w, const struct watch_limits *l,
 	return true;
 }
 
+bool watch_alive(struct watch *w)
+{
+	if (w->ran && !w->busy && w->trusted++ < TRUST)
+		return true;
+	w->trusted = 0;
+	return false;
+}
+
 bool watch_look(struct watch *w, const struct watch_limits *l, pid_t pid, uint64_t now)
 {
 	struct watch_cpu cpu = { 0 };
 
+	w->ran = false;
 	if (!l->spin_ns || pid <= 0 || cpu_ran(pid, &cpu.ran_ns) < 0)
 		return false;
 	if (w->look_ns && (cpu.ran_ns - w->cpu.ran_ns) * LITTLE_CPU >= now - w->look_ns)

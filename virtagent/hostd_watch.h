@@ -28,6 +28,8 @@ struct watch {
 	uint64_t tick_ns;    /* when that was counted last */
 	uint64_t look_ns;    /* when cpu was had; 0 = never */
 	struct watch_cpu cpu;
+	bool ran;	     /* between the last two looks */
+	unsigned trusted;    /* looks at which that was taken for an answer */
 	bool busy;	     /* at the last look, and detail is known since */
 	bool based;	     /* base_* are known */
 	uint64_t base_work, base_ran_ns, base_ns;
@@ -43,6 +45,10 @@ void watch_asked(struct watch *w, uint64_t now);
 void watch_answered(struct watch *w, uint64_t now);
 /* True: it hangs. */
 bool watch_tick(struct watch *w, const struct watch_limits *l, uint64_t now);
+
+/* After a look: did it run since the one before?  Whoever runs, and does not run all the
+ * time, goes round its loop; so it need not be asked, but now and then it must. */
+bool watch_alive(struct watch *w);
 
 /* A look at its CPU time.  True: it was busy all the time since the last look, so
  * that watch_work() should be told soon what it has done. */

@@ -168,6 +168,34 @@ TEST(looks_that_come_late_begin_anew)
 	}
 }
 
+TEST(who_runs_is_asked_now_and_then_who_does_not_at_once)
+{
+	struct watch w = { 0 };
+	struct watch_cpu cpu = { SEC, SEC };
+	uint64_t every = watch_look_every(&limits), now = BEGIN;
+	unsigned asked = 0;
+
+	CHECK(!watch_cpu_was(&w, &limits, &cpu, now));
+	CHECK(!watch_alive(&w)); /* nothing is known yet */
+	for (unsigned i = 0; i < 120; i++) {
+		now += every;
+		cpu.ran_ns += 1000;
+		CHECK(!watch_cpu_was(&w, &limits, &cpu, now));
+		asked += !watch_alive(&w);
+	}
+	CHECK_INT(asked, 10);
+	for (unsigned i = 0; i < 3; i++) {
+		now += every;
+		CHECK(!watch_cpu_was(&w, &limits, &cpu, now));
+		CHECK(!watch_alive(&w));
+	}
+	/* Busy is another question, and cannot be told from spinning so. */
+	now += every;
+	cpu.ran_ns += every;
+	CHECK(watch_cpu_was(&w, &limits, &cpu, now));
+	CHECK(!watch_alive(&w));
+}
+
 TEST(this_process_is_seen_to_spin)
 {
 	const struct watch_limits fast = { SEC, SEC };
@@ -192,4 +220,5 @@ UNIT_MAIN(CASE(unanswered_for_the_limit_is_a_hang), CASE(any_answer_is_a_sign_of
 	  CASE(time_in_which_we_did_not_run_is_none), CASE(zero_is_never),
 	  CASE(always_running_for_nothing_is_spinning), CASE(work_and_waiting_are_none),
 	  CASE(a_burst_without_work_is_forgotten), CASE(looks_that_come_late_begin_anew),
+	  CASE(who_runs_is_asked_now_and_then_who_does_not_at_once),
 	  CASE_SLOW(this_process_is_seen_to_spin, 30))
