@@ -27,6 +27,7 @@
 /* --- making ------------------------------------------------------------- */
 
 #define ARGV_MAX 24
+#define MANY_GUESTS 200u /* more of them rest longer: PROTOCOL 7.4 of virtproxy */
 
 /* virtproxy's command line.  The words it needs to own are in made. */
 struct command {
@@ -75,6 +76,9 @@ static int make_command(const struct guest *g, struct command *c)
 	add_option(c, "--qmp", g->spec.qmp);
 	add_option(c, "--group", c->made[3]);
 	add_option(c, "--log", h->opt.log);
+	/* Beacons of very many guests would cost a good part of a core. */
+	if (h->conf.nguests + h->nfound > MANY_GUESTS)
+		add_word(c, "--long-rest");
 	if (h->conf.no_sandbox)
 		add_word(c, "--no-sandbox");
 	if (h->opt.verbose)
@@ -162,6 +166,7 @@ struct guest *guest_new(struct hostd *h, const struct guest_spec *spec,
 	g->h = h;
 	g->since = clock_wall();
 	g->down_ns = clock_now();
+	g->link.silent_ns = GUEST_SILENT_NS;
 	if (copy_spec(&g->spec, spec) == 0)
 		g->dir = guest_dir_path(spec->id);
 	g->timer = loop_timer_new(h->loop, guest_on_timer, g);

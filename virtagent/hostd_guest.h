@@ -20,7 +20,8 @@ struct announce;
 struct guest_feed;
 struct server_port;
 
-/* Nothing heard for this long (a beacon is due each second): silent. */
+/* Nothing heard for this long (a beacon is due each second; at rest its virtproxy says
+ * how long): silent. */
 #define GUEST_SILENT_NS (5 * NSEC_PER_SEC)
 /* Silent for this long: lost. */
 #define GUEST_LOST_NS (60 * NSEC_PER_SEC)
@@ -39,6 +40,7 @@ struct guest_link {
 	char why[160];	    /* of the last change */
 	double heard_wall;  /* 0 = never */
 	uint64_t heard_ns;
+	uint64_t silent_ns; /* after so much silence its virtproxy calls it silent */
 	struct va_value *status; /* the whole status, or NULL */
 };
 

@@ -8,8 +8,9 @@
  *	agent-up      a session, and its agent answered guest.capabilities
  *	agent-down    the session ended, or another agent answers in it: the reason
  *		      is in hostd_announce.c
- *	guest-silent  a session, but nothing heard for GUEST_SILENT_NS, or its
- *		      virtproxy has not answered for so long
+ *	guest-silent  a session, but nothing heard for so long as its virtproxy
+ *		      says (at rest beacons are few), or its virtproxy has not
+ *		      answered for GUEST_SILENT_NS
  *	guest-heard   it speaks again, in the same session
  *	proxy-died    its virtproxy crashed, or hung or spun and was killed; it is
  *	              started again (hostd_proxy.c)
@@ -110,8 +111,8 @@ static void lose(struct guest *g, const char *why)
 static void check_silence(struct guest *g)
 {
 	uint64_t now = clock_now(), waited = proxy_waited(g->proxy);
+	uint64_t quiet, limit = g->link.silent_ns;
 	const char *why = "no sign of life";
-	uint64_t quiet;
 
 	if (!g->link.session_up)
 		return;
@@ -127,9 +128,10 @@ static void check_silence(struct guest *g)
 	if (waited >= GUEST_SILENT_NS) {
 		/* When the guest was heard nobody can say. */
 		quiet = waited;
+		limit = GUEST_SILENT_NS;
 		why = "its virtproxy does not answer";
 	}
-	if (quiet < GUEST_SILENT_NS) {
+	if (quiet < limit) {
 		if (g->silent || g->lost) {
 			changed(g);
 			announce_event(g, "guest-heard", NULL);
@@ -153,7 +155,7 @@ static void peer_heard(struct guest *g, bool heard)
 {
 	uint64_t now = clock_now();
 
-	g->link.heard_ns = heard ? now : now - GUEST_SILENT_NS;
+	g->link.heard_ns = heard ? now : now - g->link.silent_ns;
 	check_silence(g);
 }
 
@@ -196,6 +198,9 @@ static void take_heard(struct guest *g, const struct va_value *status)
 {
 	int64_t ms;
 
+	if (va_get_int(va_member(status, "silent-after-ms"), &ms) == 0 && ms > 0 &&
+	    (uint64_t)ms < GUEST_LOST_NS / NSEC_PER_MSEC)
+		g->link.silent_ns = (uint64_t)ms * NSEC_PER_MSEC;
 	if (va_get_int(va_member(status, "heard-ms-ago"), &ms) < 0 || ms < 0)
 		return;
 	g->link.heard_ns = clock_now() - (uint64_t)ms * NSEC_PER_MSEC;

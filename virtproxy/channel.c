@@ -4,7 +4,8 @@
  * Reads and writes are independent: the channel is read whenever it has bytes,
  * whatever the streams do (the mux's credit bounds the memory), and written
  * whenever the mux offers something.  About once a second (at rest: two) everything
- * is tried again even if no event came, because wake-ups of virtio ports get lost.
+ * is tried again even if no event came, because wake-ups of virtio ports get lost;
+ * sockets lose none and need it as often as the link has something to do.
  *
  * Opening is repeated for ever.  A channel that is open but silent is closed and
  * opened again when the mux asks for it, at growing intervals: that is the only
@@ -29,10 +30,10 @@
 #define RX_PER_TURN (1u << 20) /* then other sources get their turn */
 #define RX_SMALL 8192u /* bytes: what calls need, and is not worth freeing */
 #define IOV_PIECES 64u
-#define SILENT_NS (5 * NSEC_PER_SEC) /* five beacons are missing; at rest, two */
 #define OPEN_DELAY_MAX NSEC_PER_SEC
 /* A port wakes who polls it when its host is back; such wake-ups get lost. */
 #define ABSENT_DELAY NSEC_PER_SEC
+#define LOST_WAKEUP (2 * NSEC_PER_SEC) /* how long it may stay unnoticed */
 #define WRITE_RETRY (10 * NSEC_PER_MSEC)
 #define REATTACH_MAX (30 * NSEC_PER_SEC)
 
@@ -341,6 +342,11 @@ static void check_transport(struct vp_endpoint *ep, uint64_t now)
 	release_idle(ep);
 }
 
+uint64_t endpoint_silent_after(const struct vp_endpoint *ep)
+{
+	return VP_SILENT_NS + vp_mux_grace(ep->mux);
+}
+
 /* A supervisor need not ask all the time: it is told of silence, and of its
  * end. */
 static void watch_silence(struct vp_endpoint *ep, uint64_t now)
@@ -351,17 +357,24 @@ static void watch_silence(struct vp_endpoint *ep, uint64_t now)
 	if (heard)
 		ep->heard_ns = heard;
 	silent = vp_mux_session_up(ep->mux) && ep->heard_ns &&
-		 now - ep->heard_ns >= SILENT_NS;
+		 now - ep->heard_ns >= endpoint_silent_after(ep);
 	if (silent == ep->silent)
 		return;
 	ep->silent = silent;
 	ctl_event(ep, "event peer %s", silent ? "silent" : "heard");
 }
 
-/* What is done once a second (at rest: two), after the channel was read. */
-static void tick(struct vp_endpoint *ep, uint64_t now)
+static uint64_t tick_every(const struct vp_endpoint *ep)
 {
 	uint64_t pace = vp_mux_pace(ep->mux);
+
+	return pace > LOST_WAKEUP && !is_socket(&ep->transport) ? LOST_WAKEUP : pace;
+}
+
+/* What is done once a second (at rest: less often), after the channel was read. */
+static void tick(struct vp_endpoint *ep, uint64_t now)
+{
+	uint64_t pace = tick_every(ep);
 	ssize_t unsent;
 
 	/* When it has just been read anyway half the time is enough, so that an idle
@@ -403,7 +416,7 @@ static void on_channel(int fd, unsigned events, void *arg)
 		channel_look(ep);
 	else if (ep->state == CHANNEL_UP && (events & LOOP_READ) && read_channel(ep)) {
 		now = clock_now();
-		if (now + vp_mux_pace(ep->mux) / 2 >= ep->tick_latest)
+		if (now + tick_every(ep) / 2 >= ep->tick_latest)
 			tick(ep, now);
 	}
 	endpoint_pump(ep);

@@ -95,6 +95,7 @@ static int make_parts(struct vp_endpoint *ep, const struct vp_endpoint_config *c
 		.start_seq = cfg->start_seq,
 		.compress = cfg->compress,
 		.probe = cfg->probe_serial,
+		.long_rest = cfg->long_rest,
 	};
 
 	ep->open_timer = loop_timer_new(ep->loop, channel_on_open_timer, ep);

@@ -22,6 +22,7 @@
 #define VP_RX_SIZE 262144u
 #define VP_OPEN_DELAY_MIN UINT64_C(100000000) /* ns; doubled each time */
 #define VP_REATTACH_MIN UINT64_C(3000000000)
+#define VP_SILENT_NS UINT64_C(5000000000) /* five beacons are missing */
 
 /* Where the channel stands. */
 enum channel_state {
@@ -116,6 +117,8 @@ void channel_open(struct vp_endpoint *ep);
 void channel_on_open_timer(void *arg);
 void channel_on_tick(void *arg);
 /* Writes what the mux offers and sets the timer. */
+/* ns without a sign of the peer from which on it is called silent. */
+uint64_t endpoint_silent_after(const struct vp_endpoint *ep);
 void endpoint_pump(struct vp_endpoint *ep);
 /* Closes the channel and opens it again, at once or after a while. */
 void endpoint_reopen(struct vp_endpoint *ep, const char *why);

@@ -72,6 +72,7 @@ void vp_link_init(struct vp_link *l, const struct vp_mux_config *cfg,
 	l->channel = cfg->channel;
 	l->vr = cfg->role == VP_HOST ? VP_VR_HOST : VP_VR_GUEST;
 	l->may_probe = cfg->probe;
+	l->long_rest = cfg->long_rest;
 	l->compress = cfg->compress;
 	l->start_seq = cfg->start_seq;
 	l->max_streams = cfg->max_streams;
@@ -114,7 +115,7 @@ void vp_link_attach(struct vp_link *l, uint64_t now)
 	l->attached_at = now;
 	l->last_heard = 0;
 	l->quiet_beacons = 0;
-	l->rested_at = 0;
+	l->stirred_at = 0;
 	l->unsent = 0;
 	vp_count(l, VP_C_ATTACHES);
 	l->hello_gap = l->params->hello_min;

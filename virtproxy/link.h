@@ -51,6 +51,7 @@ const struct vp_params *vp_params_of(enum vp_channel channel);
 #define VP_FEATURE_TRIGGER_14 0x2u /* guest: its UART's; host: it pads to that */
 #define VP_FEATURE_COMPACT 0x4u	   /* sequenced frames of PROTOCOL 3.4 */
 #define VP_FEATURE_REST 0x8u	   /* beacons at rest are few: PROTOCOL 7.4 */
+#define VP_FEATURE_LONG_REST 0x10u /* and fewer after a while */
 #define VP_VERSION 1u
 
 /* Floors for what a peer may announce: below, nothing useful would work. */
@@ -62,8 +63,11 @@ const struct vp_params *vp_params_of(enum vp_channel channel);
 
 #define VP_BEACON_EVERY NSEC_PER_SEC /* R17, also heals lost wakeups */
 #define VP_BEACON_REST (2 * NSEC_PER_SEC) /* of a session at rest */
+#define VP_BEACON_LONG_REST (8 * NSEC_PER_SEC)
 #define VP_ALONE_AFTER (5 * NSEC_PER_SEC) /* of silence: a guest has no host */
 #define VP_REST_BEACONS 10u /* without a sequenced frame between them: at rest */
+#define VP_LONG_REST_BEACONS 30u /* at long rest, after 50 s */
+#define VP_REST_LEAD 3u /* beacons by which the peer's count may be ahead */
 #define VP_PROBE_HELLO_EVERY (5 * NSEC_PER_SEC) /* R23 */
 #define VP_FOREIGN_EVERY (250 * NSEC_PER_MSEC)	/* HELLOs for foreign epochs */
 #define VP_RECONNECT_MIN (3 * NSEC_PER_SEC)	/* R19 */
@@ -147,7 +151,7 @@ struct vp_link {
 	enum vp_role role;
 	enum vp_channel channel;
 	uint8_t vr;
-	bool may_probe, compress;
+	bool may_probe, compress, long_rest;
 	bool trigger_14; /* guest: the UART's level is 14 */
 	uint32_t start_seq, max_streams;
 	const struct vp_params *params;
@@ -182,9 +186,9 @@ struct vp_link {
 	bool hello_due, offer_due, accept_due, reset_due;
 	bool ack_due, nak_due, beacon_due, echo_due, challenge_due;
 	uint64_t hello_at, hello_gap, foreign_at, beacon_at, last_beacon;
-	unsigned quiet_beacons;	    /* of ours, up to VP_REST_BEACONS */
+	unsigned quiet_beacons;	    /* of ours, up to VP_LONG_REST_BEACONS */
 	uint32_t quiet_nxt, quiet_rcv; /* nxt, rcv_next at the last one */
-	uint64_t rested_at;	    /* when it was last at rest; 0 = not yet */
+	uint64_t stirred_at;	    /* when its last rest ended; 0 = not yet */
 
 	/* sending */
 	uint8_t *ring;		    /* NULL while idle */
@@ -300,8 +304,14 @@ uint64_t vp_link_deadline(const struct vp_link *l);
 void vp_link_tick(struct vp_link *l);
 /* Time between beacons: longer on the host's side (link_timer.c). */
 uint64_t vp_link_beacon_every(const struct vp_link *l);
-/* ns between two beacons of a guest that sees what this side sees: 1 s, at rest 2. */
+/* ns between two beacons of a guest that sees what this side sees: 1 s, at rest 2,
+ * at long rest 8. */
 uint64_t vp_link_pace(const struct vp_link *l);
+/* A sequenced frame was made, or came: if the link was at rest, it is not. */
+void vp_link_stir(struct vp_link *l);
+/* ns of silence that the rest explains, beyond what a peer that beacons each second
+ * may take. */
+uint64_t vp_link_grace(const struct vp_link *l);
 /* One came in. */
 void vp_link_answer_beacon(struct vp_link *l);
 bool vp_link_wants_reconnect(const struct vp_link *l, uint64_t now);

@@ -226,6 +226,7 @@ bool vp_link_pull(struct vp_link *l, size_t limit)
 	l->chain_out = vp_chain_next(l->chain_out, &f);
 	l->head += (size_t)len + VP_SLOT_EXTRA;
 	l->nxt++;
+	vp_link_stir(l);
 	return true;
 }
 

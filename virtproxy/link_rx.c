@@ -250,6 +250,7 @@ void vp_link_sequenced(struct vp_link *l, const struct vp_frame *f)
 		return;
 	l->chain_in = f->compact ? f->next : vp_chain_next(l->chain_in, f);
 	l->rcv_next++;
+	vp_link_stir(l);
 	l->gap = l->blind = l->nak_due = false;
 	if (f->type == VP_T_DATA)
 		l->data_in = f->stream;

@@ -21,13 +21,15 @@ static struct vp_limits own_limits(const struct vp_link *l)
 {
 	const struct vp_params *p = l->params;
 	bool serial = l->channel == VP_CHANNEL_SERIAL;
+	bool long_rest = !serial && (l->role == VP_GUEST || l->long_rest);
 	bool pad_14 = serial && (l->role == VP_HOST || l->trigger_14);
 
 	return (struct vp_limits){
 		.channel = l->channel,
 		.features = (l->compress && serial ? VP_FEATURE_DEFLATE : 0) |
 			    (pad_14 ? VP_FEATURE_TRIGGER_14 : 0) |
-			    (serial ? VP_FEATURE_COMPACT : 0) | VP_FEATURE_REST,
+			    (serial ? VP_FEATURE_COMPACT : 0) | VP_FEATURE_REST |
+			    (long_rest ? VP_FEATURE_LONG_REST : 0),
 		.payload = p->payload,
 		.streams = l->max_streams && l->max_streams < p->streams ?
 				   l->max_streams :
@@ -179,7 +181,7 @@ static void establish(struct vp_link *l, uint64_t host, uint64_t guest,
 	l->srtt = l->rttvar = 0;
 	l->rto = l->params->rto_start;
 	l->quiet_beacons = 0;
-	l->rested_at = 0;
+	l->stirred_at = 0;
 	l->beacon_at = l->now + vp_link_beacon_every(l);
 	l->last_beacon = l->now;
 	l->hello_at = CLOCK_NEVER;

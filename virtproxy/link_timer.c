@@ -83,16 +83,26 @@ static bool alone(const struct vp_link *l)
 	return l->role == VP_GUEST && l->now >= silent_since(l) + VP_ALONE_AFTER;
 }
 
-/* Of a session in which nothing has gone either way for a while half the beacons
- * do, if the peer knows of that: an idle link costs wake-ups and nothing else. */
-static bool at_rest(const struct vp_link *l)
+/*
+ * Of a session in which nothing has gone either way for a while fewer beacons do, if
+ * the peer knows of that: an idle link costs wake-ups and nothing else.  Where a
+ * host has very many links, it offers to rest longer still.
+ */
+static uint64_t pace_after(const struct vp_link *l, unsigned quiet)
 {
-	return l->agreed.features & VP_FEATURE_REST && l->quiet_beacons >= VP_REST_BEACONS;
+	uint32_t both = l->up ? l->agreed.features : 0;
+
+	if (both & VP_FEATURE_LONG_REST && quiet >= VP_LONG_REST_BEACONS)
+		return VP_BEACON_LONG_REST;
+	return both & VP_FEATURE_REST && quiet >= VP_REST_BEACONS ? VP_BEACON_REST :
+								    VP_BEACON_EVERY;
 }
 
 uint64_t vp_link_pace(const struct vp_link *l)
 {
-	return l->up && (at_rest(l) || alone(l)) ? VP_BEACON_REST : VP_BEACON_EVERY;
+	uint64_t pace = pace_after(l, l->quiet_beacons);
+
+	return l->up && alone(l) && pace < VP_BEACON_REST ? VP_BEACON_REST : pace;
 }
 
 /* The host is the one with very many links: it waits a little longer, so that its
@@ -102,17 +112,39 @@ uint64_t vp_link_beacon_every(const struct vp_link *l)
 	return l->role == VP_HOST ? vp_link_pace(l) + vp_link_pace(l) / 4 : vp_link_pace(l);
 }
 
-/* A beacon of ours goes out: was there anything else since the last? */
+void vp_link_stir(struct vp_link *l)
+{
+	uint64_t soon;
+
+	if (l->quiet_beacons < VP_REST_BEACONS)
+		return;
+	l->quiet_beacons = 0;
+	l->stirred_at = l->now;
+	soon = l->now + vp_link_beacon_every(l);
+	if (l->beacon_at > soon)
+		l->beacon_at = soon;
+}
+
+/* The peer counts its beacons, we ours: it may be some ahead. */
+uint64_t vp_link_grace(const struct vp_link *l)
+{
+	uint64_t pace = pace_after(l, l->quiet_beacons + VP_REST_LEAD);
+
+	if (pace > VP_BEACON_EVERY)
+		return pace - VP_BEACON_EVERY;
+	return l->stirred_at > silent_since(l) ? l->stirred_at - silent_since(l) : 0;
+}
+
+/* A beacon of ours goes out: was there anything else since the last?  A peer that
+ * does not speak is not at rest. */
 static void beacon(struct vp_link *l)
 {
 	if (l->nxt != l->quiet_nxt || l->rcv_next != l->quiet_rcv)
 		l->quiet_beacons = 0;
-	else if (l->quiet_beacons < VP_REST_BEACONS)
+	else if (l->quiet_beacons < VP_LONG_REST_BEACONS && l->last_heard >= l->last_beacon)
 		l->quiet_beacons++;
 	l->quiet_nxt = l->nxt;
 	l->quiet_rcv = l->rcv_next;
-	if (vp_link_pace(l) == VP_BEACON_REST)
-		l->rested_at = l->now;
 	l->beacon_due = true;
 	l->last_beacon = l->now;
 }
@@ -182,17 +214,15 @@ void vp_link_tick(struct vp_link *l)
 	}
 }
 
-/* How much silence is too much (R19).  The beacon that is missing may be one of rest. */
-static uint64_t patience(const struct vp_link *l, uint64_t now)
+/* How much silence is too much (R19). */
+static uint64_t patience(const struct vp_link *l)
 {
-	bool rest = l->rested_at && now < l->rested_at + 2 * VP_BEACON_REST;
-
-	return l->reconnect_after + (rest ? VP_BEACON_REST : 0);
+	return l->reconnect_after + vp_link_grace(l);
 }
 
 uint64_t vp_link_deadline(const struct vp_link *l)
 {
-	uint64_t silent = silent_since(l) + patience(l, l->now);
+	uint64_t silent = silent_since(l) + patience(l);
 	const uint64_t session[] = { l->ack_at, l->rto_at, l->token_at,
 				     l->beacon_at };
 	uint64_t at = l->parser.cut_at;
@@ -213,5 +243,5 @@ uint64_t vp_link_deadline(const struct vp_link *l)
 bool vp_link_wants_reconnect(const struct vp_link *l, uint64_t now)
 {
 	return l->role == VP_HOST && l->attached &&
-	       now >= silent_since(l) + patience(l, now);
+	       now >= silent_since(l) + patience(l);
 }

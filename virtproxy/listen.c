@@ -63,7 +63,8 @@ static void take_client(struct vp_oforward *f, int fd)
 		return;
 	}
 	c->meta.stream = vp_stream_id(c->stream);
-	if (clock_now() - vp_mux_last_heard(ep->mux) > SILENT_AFTER)
+	if (clock_now() - vp_mux_last_heard(ep->mux) >
+	    SILENT_AFTER + vp_mux_grace(ep->mux))
 		ep->counts.open_while_silent++;
 	conn_start(c);
 	vp_stream_ready(c->stream);

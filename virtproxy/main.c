@@ -82,6 +82,7 @@ static int make_endpoint(struct program *p, size_t i, char *err, size_t err_size
 		.label = c->name,
 		.guest = settings_is_guest(c),
 		.probe_serial = c->probe,
+		.long_rest = c->long_rest,
 		.qmp_path = c->qmp,
 		.compress = true,
 	};

@@ -245,6 +245,11 @@ uint64_t vp_mux_pace(const struct vp_mux *m)
 	return vp_link_pace(&m->link);
 }
 
+uint64_t vp_mux_grace(const struct vp_mux *m)
+{
+	return vp_link_grace(&m->link);
+}
+
 enum vp_channel vp_mux_channel(const struct vp_mux *m)
 {
 	return m->link.channel;

@@ -111,6 +111,7 @@ struct vp_mux_config {
 	uint32_t max_streams;	 /* 0 = PROTOCOL's default for the channel */
 	bool compress;		 /* offer compression on serial channels */
 	bool probe; /* host: may send a HELLO before the guest spoke (R23) */
+	bool long_rest; /* host: offers the beacons of PROTOCOL 7.4's long rest */
 };
 
 /* NULL on -ENOMEM.  cfg and ops are copied; arg goes to every callback. */
@@ -171,6 +172,8 @@ bool vp_mux_session_up(const struct vp_mux *m);
 uint64_t vp_mux_last_heard(const struct vp_mux *m);
 /* How often something should be done about the channel, in ns. */
 uint64_t vp_mux_pace(const struct vp_mux *m);
+/* ns of silence that its rest explains (vp_link_grace()). */
+uint64_t vp_mux_grace(const struct vp_mux *m);
 enum vp_channel vp_mux_channel(const struct vp_mux *m);
 
 /*

@@ -3,7 +3,7 @@
  *
  * The short options are those of qemu-vp, the program's first life; -V was taken
  * and ignored there and is so here.  Options about one channel (--name, --ctl,
- * --qmp, --probe, --role) belong to the -c before them, or to the first.
+ * --qmp, --probe, --long-rest, --role) belong to the -c before them, or to the first.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -144,6 +144,7 @@ TEXT_SETTER(name, latest(s)->name)
 TEXT_SETTER(ctl, latest(s)->ctl)
 TEXT_SETTER(qmp, latest(s)->qmp)
 FLAG_SETTER(probe, latest(s)->probe)
+FLAG_SETTER(long_rest, latest(s)->long_rest)
 TEXT_SETTER(log, s->log)
 TEXT_SETTER(pidfile, s->pidfile)
 TEXT_SETTER(status, s->status)
@@ -167,6 +168,7 @@ static const struct option_row rows[] = {
 	{ 'g', "guest-agent", "[ID]", "run va-agent as service virtagent", set_guest_agent },
 	{ 0, "role", "host|guest", "which end of the channel this is", set_role },
 	{ 0, "probe", NULL, "greet a serial line before the guest has spoken", set_probe },
+	{ 0, "long-rest", NULL, "one of very many channels: fewer beacons", set_long_rest },
 	{ 0, "qmp", "PATH", "QMP socket of the VM, for hints", set_qmp },
 	{ 0, "name", "NAME", "the channel's name in the log", set_name },
 	{ 0, "ctl", "PATH", "control socket of the channel", set_ctl },

@@ -22,7 +22,7 @@ struct channel_setting {
 	const char *name;
 	const char *ctl;
 	const char *qmp;
-	bool probe;
+	bool probe, long_rest;
 	bool guest_agent; /* -g */
 	enum role_choice role;
 };

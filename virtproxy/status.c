@@ -110,6 +110,7 @@ static void put_facts(struct sink *k, const struct vp_endpoint *ep)
 		heard = ep->heard_ns; /* on an earlier attachment */
 	if (heard)
 		put_number(k, "heard-ms-ago", (clock_now() - heard) / NSEC_PER_MSEC);
+	put_number(k, "silent-after-ms", endpoint_silent_after(ep) / NSEC_PER_MSEC);
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
 		memcpy(&value, (const char *)&ep->counts + counts[i].offset,
 		       sizeof(value));

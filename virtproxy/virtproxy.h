@@ -54,6 +54,7 @@ struct vp_endpoint_config {
 	const char *label;  /* in log lines: the guest's name, or the channel */
 	bool guest;	    /* this is the guest's end */
 	bool probe_serial;  /* host: a HELLO may be sent before the guest spoke (R23) */
+	bool long_rest;	    /* host: one of very many (PROTOCOL 7.4) */
 	const char *qmp_path; /* host: QMP socket for hints (R30, R33), or NULL */
 	bool compress;
 	uint32_t start_seq; /* tests */

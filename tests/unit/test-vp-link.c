@@ -506,6 +506,73 @@ TEST(a_guest_at_rest_sends_half_the_beacons_if_the_host_knows)
 	}
 }
 
+/* Seconds between the last two beacons of ours, up to 20, beside a peer that is heard. */
+static unsigned beacon_gap(void)
+{
+	unsigned gap = 0;
+
+	while (!beacons_beside(1) && gap < 20)
+		gap++;
+	for (gap = 1; !beacons_beside(1) && gap < 20; gap++)
+		;
+	return gap;
+}
+
+TEST(a_link_rests_long_if_the_host_has_many)
+{
+	for (int many = 0; many < 2; many++) {
+		peer_init(&p, VP_GUEST, VP_CHANNEL_VIRTIO, NULL);
+		p.features = VP_FEATURE_REST | (many ? VP_FEATURE_LONG_REST : 0);
+		peer_connect(&p);
+		beacons_beside(60);
+		CHECK_INT(beacon_gap(), many ? 8 : 2);
+		/* Its end does not wait for the beacon that is eight seconds away. */
+		peer_open(&p, 2, "s");
+		CHECK(beacons_beside(2) >= 1);
+		CHECK_INT(beacon_gap(), 1);
+		peer_done(&p);
+	}
+}
+
+TEST(a_serial_link_never_rests_long)
+{
+	peer_init(&p, VP_GUEST, VP_CHANNEL_SERIAL, NULL);
+	p.features = VP_FEATURE_REST | VP_FEATURE_LONG_REST;
+	peer_connect(&p);
+	beacons_beside(60);
+	CHECK_INT(beacon_gap(), 2);
+	peer_done(&p);
+}
+
+TEST(a_host_of_many_is_patient_until_it_wants_something)
+{
+	struct vp_mux_config cfg = { .long_rest = true };
+
+	peer_init(&p, VP_HOST, VP_CHANNEL_VIRTIO, &cfg);
+	p.features = VP_FEATURE_REST | VP_FEATURE_LONG_REST;
+	peer_connect(&p);
+	for (unsigned i = 0; i < 60; i++) {
+		peer_wait(&p, SEC);
+		peer_beacon(&p, p.seq, 0, 0);
+	}
+	CHECK_INT(vp_mux_grace(p.mux), 7 * SEC);
+	CHECK(beacons_in(7900 * MSEC) <= 1);
+	CHECK(!vp_mux_wants_reconnect(p.mux, p.now));
+	peer_wait(&p, 2200 * MSEC);
+	CHECK(vp_mux_wants_reconnect(p.mux, p.now));
+	peer_beacon(&p, p.seq, 0, 0);
+	peer_wait(&p, 6 * SEC);
+	CHECK(!vp_mux_wants_reconnect(p.mux, p.now));
+	/* A call: the peer has the usual three seconds for it. */
+	CHECK(vp_stream_open(p.mux, "s", NULL, NULL));
+	peer_wait(&p, 2900 * MSEC);
+	CHECK(!vp_mux_wants_reconnect(p.mux, p.now));
+	peer_wait(&p, 200 * MSEC);
+	CHECK(vp_mux_wants_reconnect(p.mux, p.now));
+	CHECK_INT(p.downs, 0);
+	peer_done(&p);
+}
+
 TEST(a_guest_that_is_alone_sends_half_the_beacons)
 {
 	unsigned n;
@@ -539,7 +606,7 @@ TEST(a_host_at_rest_answers_each_beacon_and_is_more_patient)
 		peer_beacon(&p, 0, 0, 0);
 		CHECK_INT(beacons_in(100 * MSEC), 1);
 	}
-	peer_wait(&p, 4700 * MSEC);
+	peer_wait(&p, 3700 * MSEC);
 	CHECK(!vp_mux_wants_reconnect(p.mux, p.now));
 	peer_wait(&p, 300 * MSEC);
 	CHECK(vp_mux_wants_reconnect(p.mux, p.now));
@@ -573,5 +640,8 @@ UNIT_MAIN(CASE(host_is_silent_until_it_hears),
 	  CASE(guest_says_where_its_uart_triggers),
 	  CASE(silence_brings_beacons_and_reconnects_only),
 	  CASE(a_guest_at_rest_sends_half_the_beacons_if_the_host_knows),
+	  CASE(a_link_rests_long_if_the_host_has_many),
+	  CASE(a_serial_link_never_rests_long),
+	  CASE(a_host_of_many_is_patient_until_it_wants_something),
 	  CASE(a_guest_that_is_alone_sends_half_the_beacons),
 	  CASE(a_host_at_rest_answers_each_beacon_and_is_more_patient))
