@@ -180,6 +180,17 @@ def _():
     assert row(job).split()[2:4] == ["exited", "7"], row(job)
 
 
+@suite.case("the end of input on a terminal stays, also for a program that throws it away first")
+def _():
+    # As a shell does that sets the terminal's modes when it begins.
+    out = va("exec", "--tty", "--limit", "20", "--", "python3", "-c",
+             "import sys, termios, time; time.sleep(0.3); termios.tcflush(0, termios.TCIFLUSH); "
+             "print('got', repr(sys.stdin.read())); print('and', repr(sys.stdin.read()))")
+    assert "got ''" in out and "and ''" in out, out
+    job = detached("--tty", "--", "sh", "-c", "read x; echo got:$x; read y; echo got:$y")
+    assert "got:" in va("attach", job), va("jobs")
+
+
 @suite.case("attach --no-stdin only watches: neither an empty input nor Ctrl-C ends the job")
 def _():
     job = detached("--tty", "--", "sh", "-c", "echo here; read x; echo got:$x")

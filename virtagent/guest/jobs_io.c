@@ -14,6 +14,9 @@
 #include "common/clock.h"
 #include "virtagent/guest/jobs_priv.h"
 
+#define EOF_GAP_MIN (100 * NSEC_PER_MSEC)
+#define EOF_GAP_MAX (5 * NSEC_PER_SEC)
+
 /* --- output --------------------------------------------------------------- */
 
 void job_follow(struct job *j, uint64_t at[2])
@@ -160,6 +163,9 @@ static int take_input(struct job *j, int *fd)
 		r = -EBUSY;
 	else
 		j->writing = true;
+	/* Somebody types after all. */
+	if (r == 0)
+		j->eof_gap = 0;
 	/* A duplicate, so that the job's end can close its own at any time. */
 	if (r == 0) {
 		*fd = fcntl(j->in_fd, F_DUPFD_CLOEXEC, 0);
@@ -205,15 +211,38 @@ int job_write(struct job *j, const void *data, size_t n, int cancel_fd)
 	return r;
 }
 
+/*
+ * A terminal has no end of input that stays: ^D is one, for who reads then.  A shell
+ * that sets its modes throws it away with all that was typed before, so it is said
+ * again, at growing gaps, until the program ends or somebody types.
+ */
+int job_say_eof(struct job *j, uint64_t now)
+{
+	if (!j->eof_gap || j->in_fd < 0)
+		return -1;
+	if (now >= j->eof_at) {
+		/* Where the terminal holds all it can, the next time will do. */
+		(void)!write(j->in_fd, "\004", 1);
+		j->eof_gap = j->eof_gap < EOF_GAP_MAX / 2 ? j->eof_gap * 2 : EOF_GAP_MAX;
+		j->eof_at = now + j->eof_gap;
+	}
+	return (int)((j->eof_at - now) / NSEC_PER_MSEC) + 1;
+}
+
 int job_close_stdin(struct job *j)
 {
+	uint64_t now = clock_now();
 	int r = 0;
 
 	pthread_mutex_lock(&j->table->lock);
 	if (j->in_fd >= 0 && j->info.tty) {
-		/* ^D: the terminal stays, as its size and signals need it. */
-		if (write(j->in_fd, "\004", 1) < 0)
-			r = -errno;
+		/* The terminal stays, as its size and signals need it. */
+		if (!j->eof_gap) {
+			j->eof_gap = EOF_GAP_MIN;
+			j->eof_at = now;
+			job_say_eof(j, now);
+			jobs_wake(j->table->wake_fd);
+		}
 	} else {
 		close_fd(&j->in_fd);
 		j->info.stdin_open = false;

@@ -30,6 +30,7 @@ struct job {
 	int in_fd;	 /* program's stdin, or the terminal; -1 = closed */
 	int out_fd[2];	 /* -1 = ended; a terminal has [0] only */
 	bool writing;	 /* somebody is in job_write() */
+	uint64_t eof_at, eof_gap; /* a terminal's end of input: said again then; 0 = none */
 	bool forgotten;
 	struct ring ring[2];
 	uint64_t seen[2]; /* of the slowest follower */
@@ -83,6 +84,8 @@ uint64_t job_kept(const struct job *j);
 int jobs_make_place(struct jobs *t, uint64_t bytes);
 /* Notices the program's end, and that of its output. */
 void job_check_over(struct job *j);
+/* Says end of input on a terminal again where it is time to; ms until the next, or -1. */
+int job_say_eof(struct job *j, uint64_t now);
 /* Starts the reading thread, once. */
 int jobs_pump_start(struct jobs *t);
 /* Without the lock: ends it, and waits until it has. */

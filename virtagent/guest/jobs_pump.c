@@ -57,6 +57,13 @@ static bool stream_full(const struct job *j, int s)
 	       j->seen[s] <= r->start;
 }
 
+/* ms of poll(), -1 = for ever. */
+static void sooner(int *timeout, int ms)
+{
+	if (ms >= 0 && (*timeout < 0 || ms < *timeout))
+		*timeout = ms;
+}
+
 /* Fills the poll set; the lock is held, and each job in it is referenced. */
 static size_t pump_set(struct jobs *t, struct pollfd *fds, struct poll_slot *slots,
 		       int *timeout)
@@ -79,6 +86,7 @@ static size_t pump_set(struct jobs *t, struct pollfd *fds, struct poll_slot *slo
 			j->refs++;
 		}
 		if (!ended) {
+			sooner(timeout, job_say_eof(j, now));
 			fds[n] = (struct pollfd){ .fd = spawn_job_fd(j->spawn),
 						  .events = POLLIN };
 			slots[n++] = (struct poll_slot){ j, 2 };
@@ -93,7 +101,7 @@ static size_t pump_set(struct jobs *t, struct pollfd *fds, struct poll_slot *slo
 			job_check_over(j);
 			*timeout = 0;
 		} else {
-			*timeout = 100;
+			sooner(timeout, 100);
 		}
 	}
 	return n;
