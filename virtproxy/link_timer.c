@@ -77,7 +77,7 @@ static uint64_t silent_since(const struct vp_link *l)
 	return l->last_heard > l->attached_at ? l->last_heard : l->attached_at;
 }
 
-/* A guest whose host is away need not call it often: it says HELLO when it comes. */
+/* A guest whose host is away need not call it often, nor with more than HELLO. */
 static bool alone(const struct vp_link *l)
 {
 	return l->role == VP_GUEST && l->now >= silent_since(l) + VP_ALONE_AFTER;
@@ -145,7 +145,8 @@ static void beacon(struct vp_link *l)
 		l->quiet_beacons++;
 	l->quiet_nxt = l->nxt;
 	l->quiet_rcv = l->rcv_next;
-	l->beacon_due = true;
+	/* HELLO names the session, too; on a serial line each byte is an interrupt. */
+	l->beacon_due |= !alone(l);
 	l->last_beacon = l->now;
 }
 

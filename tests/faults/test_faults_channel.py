@@ -144,7 +144,8 @@ def guest_cpu(link):
 def _(links, _n):
     for link in links.values():
         link.proxy.process.kill()
-    rig.guest.sh("sleep 1")
+    # For long: it has given up memory of the load, and takes its host for gone.
+    rig.guest.sh("sleep 6")
     before, began = {k: guest_cpu(link) for k, link in links.items()}, time.monotonic()
     was = rig.processor()
     time.sleep(IDLE)
