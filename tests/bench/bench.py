@@ -292,7 +292,7 @@ class Bench(servers.Rows):
 
     def _guest_switches(self, pids):
         return int(self.guest.sh(
-            "cat %s | awk '/ctxt_switches/ { n += $2 } END { print n }'"
+            "cat %s | awk '/^voluntary_ctxt_switches/ { n += $2 } END { print n }'"
             % " ".join("/proc/%s/task/*/status" % p for p in pids)))
 
     def costs(self):

@@ -240,12 +240,13 @@ def _():
 
 
 def switches(pids):
-    """Context switches so far: an idle thread makes one per wake-up."""
+    """Voluntary context switches so far: an idle thread makes one per wake-up.  Others
+    say how busy the machine is: 76 were seen in one wake-up."""
     total = 0
     for pid in pids:
         for task in os.listdir("/proc/%d/task" % pid):
             with open("/proc/%d/task/%s/status" % (pid, task)) as f:
-                total += sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+                total += sum(int(line.split()[1]) for line in f if line.startswith("voluntary"))
     return total
 
 
@@ -270,7 +271,7 @@ def _():
     rate = (switches(pids) - before) / seconds
     print("# %.1f wake-ups a second; %d KB of files mapped before, %d now"
           % (rate, busy, resident(pids)))
-    assert rate < 8, rate
+    assert rate < 4, rate
     assert a.rpc.guest.ping() == "pong"
 
 
