@@ -236,6 +236,7 @@ for side, words in (("guest", "a host's call of a guest"), ("host", "a guest's c
                 state["agent"].wait(10)
                 start_agent()
                 r, name = future.result()
+            connected()             # or nobody can be asked for the outcome
             # The new agent knows nothing of the old one's calls; va-hostd does.
             judge(side, r, name, cut, (0, 10, 11) if side == "guest" else (0, 10))
         connected()
