@@ -77,12 +77,6 @@ static uint64_t silent_since(const struct vp_link *l)
 	return l->last_heard > l->attached_at ? l->last_heard : l->attached_at;
 }
 
-/* A guest whose host is away need not call it often, nor with more than HELLO. */
-static bool alone(const struct vp_link *l)
-{
-	return l->role == VP_GUEST && l->now >= silent_since(l) + VP_ALONE_AFTER;
-}
-
 /*
  * Of a session in which nothing has gone either way for a while fewer beacons do, if
  * the peer knows of that: an idle link costs wake-ups and nothing else.  Where a
@@ -96,6 +90,23 @@ static uint64_t pace_after(const struct vp_link *l, unsigned quiet)
 		return VP_BEACON_LONG_REST;
 	return both & VP_FEATURE_REST && quiet >= VP_REST_BEACONS ? VP_BEACON_REST :
 								    VP_BEACON_EVERY;
+}
+
+/* The peer counts its beacons, we ours: it may be some ahead. */
+uint64_t vp_link_grace(const struct vp_link *l)
+{
+	uint64_t pace = pace_after(l, l->quiet_beacons + VP_REST_LEAD);
+
+	if (pace > VP_BEACON_EVERY)
+		return pace - VP_BEACON_EVERY;
+	return l->stirred_at > silent_since(l) ? l->stirred_at - silent_since(l) : 0;
+}
+
+/* A guest whose host is away need not call it often, nor with more than HELLO. */
+static bool alone(const struct vp_link *l)
+{
+	return l->role == VP_GUEST &&
+	       l->now >= silent_since(l) + VP_ALONE_AFTER + vp_link_grace(l);
 }
 
 uint64_t vp_link_pace(const struct vp_link *l)
@@ -123,16 +134,6 @@ void vp_link_stir(struct vp_link *l)
 	soon = l->now + vp_link_beacon_every(l);
 	if (l->beacon_at > soon)
 		l->beacon_at = soon;
-}
-
-/* The peer counts its beacons, we ours: it may be some ahead. */
-uint64_t vp_link_grace(const struct vp_link *l)
-{
-	uint64_t pace = pace_after(l, l->quiet_beacons + VP_REST_LEAD);
-
-	if (pace > VP_BEACON_EVERY)
-		return pace - VP_BEACON_EVERY;
-	return l->stirred_at > silent_since(l) ? l->stirred_at - silent_since(l) : 0;
 }
 
 /* A beacon of ours goes out: was there anything else since the last?  A peer that

@@ -526,6 +526,14 @@ TEST(a_link_rests_long_if_the_host_has_many)
 		peer_connect(&p);
 		beacons_beside(60);
 		CHECK_INT(beacon_gap(), many ? 8 : 2);
+		/* A host answers each, and is not taken for gone between them. */
+		peer_forget(&p);
+		for (int i = 0; many && i < 4; i++) {
+			peer_wait(&p, 8 * SEC);
+			peer_beacon(&p, p.seq, 0, 0);
+		}
+		CHECK_INT(peer_count(&p, VP_T_HELLO), 0);
+		CHECK(!many || peer_count(&p, VP_T_BEACON) >= 3);
 		/* Its end does not wait for the beacon that is eight seconds away. */
 		peer_open(&p, 2, "s");
 		CHECK(beacons_beside(2) >= 1);

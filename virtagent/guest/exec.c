@@ -425,7 +425,8 @@ static const struct va_method methods[] = {
 	{ "guest.exec.write", "i:i6|b", "JOB DATA [EOF]", VA_CLASS_EXEC, exec_write,
 	  NULL, "input for a job",
 	  "Waits until the program takes it. EOF true closes its input (on a "
-	  "terminal: sends ^D).",
+	  "terminal: sends ^D, again and again until the program ends or somebody "
+	  "writes).",
 	  VA_M_QUIET },
 	{ "guest.exec.kill", "b:i|s", "JOB [SIGNAL]", VA_CLASS_EXEC, exec_kill, NULL,
 	  "send a signal to a job's process group",

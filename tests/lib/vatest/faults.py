@@ -511,6 +511,9 @@ class Rig:
         except Timeout:
             for kind, text in last[0]:
                 res.wrong(kind, "other", text)
+                pid = self.links[kind].pids().get(text.split()[0])
+                if pid:
+                    print("# " + self.guest.sh("ls -l /proc/%d/fd" % pid).replace("\n", "\n# "))
 
     @staticmethod
     def _report(res):

@@ -27,8 +27,11 @@ def run_ns(pid):
     """The same, of all its threads, in nanoseconds and not in ticks."""
     total = 0
     for task in os.listdir("/proc/%d/task" % pid):
-        with open("/proc/%d/task/%s/schedstat" % (pid, task)) as f:
-            total += int(f.read().split()[0])
+        try:
+            with open("/proc/%d/task/%s/schedstat" % (pid, task)) as f:
+                total += int(f.read().split()[0])
+        except FileNotFoundError:       # a thread that just ended
+            pass
     return total
 
 
