@@ -269,11 +269,11 @@ TEST(a_paused_source_sleeps_and_wakes)
 	src = loop_fd_new(l, fds[0], LOOP_READ, count_wakeups, &n);
 	CHECK(src);
 	loop_fd_pause(src, 50 * NSEC_PER_MSEC);
-	CHECK_INT(loop_run_once(l, true), 0); /* the pause's end */
-	CHECK_INT(n, 0);
-	CHECK(clock_now() - began >= 50 * NSEC_PER_MSEC);
-	CHECK_INT(loop_run_once(l, true), 0);
+	/* The timer's turns, of which one may come early and sleep again; then the read. */
+	for (unsigned i = 0; i < 10 && !n; i++)
+		CHECK_INT(loop_run_once(l, true), 0);
 	CHECK_INT(n, 1);
+	CHECK(clock_now() - began >= 50 * NSEC_PER_MSEC);
 	loop_fd_pause(src, 60 * NSEC_PER_SEC);
 	CHECK_INT(loop_run_once(l, false), 0);
 	CHECK_INT(n, 1);
