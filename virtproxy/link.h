@@ -187,7 +187,7 @@ struct vp_link {
 	bool ack_due, nak_due, beacon_due, echo_due, challenge_due;
 	uint64_t hello_at, hello_gap, foreign_at, beacon_at, last_beacon;
 	unsigned quiet_beacons;	    /* of ours, up to VP_LONG_REST_BEACONS */
-	uint32_t quiet_nxt, quiet_rcv; /* nxt, rcv_next at the last one */
+	bool stirred;		    /* a sequenced frame was made or came since the last */
 	uint64_t stirred_at;	    /* when its last rest ended; 0 = not yet */
 
 	/* sending */
@@ -307,7 +307,7 @@ uint64_t vp_link_beacon_every(const struct vp_link *l);
 /* ns between two beacons of a guest that sees what this side sees: 1 s, at rest 2,
  * at long rest 8. */
 uint64_t vp_link_pace(const struct vp_link *l);
-/* A sequenced frame was made, or came: if the link was at rest, it is not. */
+/* To be told of each sequenced frame that was made or came: a rest ends with it. */
 void vp_link_stir(struct vp_link *l);
 /* ns of silence that the rest explains, beyond what a peer that beacons each second
  * may take. */

@@ -127,6 +127,7 @@ void vp_link_stir(struct vp_link *l)
 {
 	uint64_t soon;
 
+	l->stirred = true;
 	if (l->quiet_beacons < VP_REST_BEACONS)
 		return;
 	l->quiet_beacons = 0;
@@ -140,12 +141,11 @@ void vp_link_stir(struct vp_link *l)
  * does not speak is not at rest. */
 static void beacon(struct vp_link *l)
 {
-	if (l->nxt != l->quiet_nxt || l->rcv_next != l->quiet_rcv)
+	if (l->stirred)
 		l->quiet_beacons = 0;
 	else if (l->quiet_beacons < VP_LONG_REST_BEACONS && l->last_heard >= l->last_beacon)
 		l->quiet_beacons++;
-	l->quiet_nxt = l->nxt;
-	l->quiet_rcv = l->rcv_next;
+	l->stirred = false;
 	/* HELLO names the session, too; on a serial line each byte is an interrupt. */
 	l->beacon_due |= !alone(l);
 	l->last_beacon = l->now;
