@@ -240,7 +240,7 @@ static int run_one(struct jobs *t)
 	r = info.status.state == SPAWN_FAILED ? info.status.error :
 						job_write(j, "it\n", 3, -1);
 	if (r == 0)
-		r = job_close_stdin(j);
+		job_close_stdin(j);
 	/* In time, in any case. */
 	CHECK_INT(job_wait_over(j, -1, clock_now() + 8 * NSEC_PER_SEC), 0);
 	job_info(j, &info);

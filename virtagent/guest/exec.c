@@ -237,7 +237,7 @@ static int exec_write(struct va_call *call, struct va_value **ret)
 	if (n > 0)
 		r = job_write(j, data, n, call->cancel_fd);
 	if (r == 0 && eof)
-		r = job_close_stdin(j);
+		job_close_stdin(j);
 	if (r == -EPIPE)
 		return va_fail(call, EPIPE, "job %u reads no input (any more)", job_id(j));
 	if (r == -EBUSY)

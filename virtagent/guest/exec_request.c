@@ -185,7 +185,8 @@ int exec_feed(struct va_call *call, struct exec_request *rq, struct job *j)
 		return va_fail(call, -r, "the input could not be written: %s; the "
 			       "program was killed", strerror(-r));
 	}
-	return job_close_stdin(j);
+	job_close_stdin(j);
+	return 0;
 }
 
 static int set_option(struct va_call *call, struct exec_request *rq,

@@ -101,8 +101,9 @@ int job_wait_over(struct job *j, int cancel_fd, uint64_t deadline_ns);
 /* All n bytes, or a negative errno: -EPIPE (the program closed its input, or
  * it was never open), -ECANCELED. */
 int job_write(struct job *j, const void *data, size_t n, int cancel_fd);
-/* On a terminal: sends EOF (^D).  No error when closed already. */
-int job_close_stdin(struct job *j);
+/* On a terminal: sends EOF (^D), again until the job ends or job_write() is called.
+ * Nothing happens when it is closed already. */
+void job_close_stdin(struct job *j);
 int job_resize(struct job *j, unsigned rows, unsigned cols);
 int job_kill(struct job *j, int signo);
 /* -EBUSY while it runs. */

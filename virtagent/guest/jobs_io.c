@@ -161,18 +161,14 @@ static int take_input(struct job *j, int *fd)
 		r = -EPIPE;
 	else if (j->writing)
 		r = -EBUSY;
-	else
-		j->writing = true;
-	/* Somebody types after all. */
-	if (r == 0)
-		j->eof_gap = 0;
 	/* A duplicate, so that the job's end can close its own at any time. */
 	if (r == 0) {
 		*fd = fcntl(j->in_fd, F_DUPFD_CLOEXEC, 0);
-		if (*fd < 0) {
-			r = -errno;
-			j->writing = false;
-		}
+		r = *fd < 0 ? -errno : 0;
+	}
+	if (r == 0) {
+		j->writing = true;
+		j->eof_gap = 0; /* somebody types after all */
 	}
 	pthread_mutex_unlock(&j->table->lock);
 	return r;
@@ -229,10 +225,9 @@ int job_say_eof(struct job *j, uint64_t now)
 	return (int)((j->eof_at - now) / NSEC_PER_MSEC) + 1;
 }
 
-int job_close_stdin(struct job *j)
+void job_close_stdin(struct job *j)
 {
 	uint64_t now = clock_now();
-	int r = 0;
 
 	pthread_mutex_lock(&j->table->lock);
 	if (j->in_fd >= 0 && j->info.tty) {
@@ -248,5 +243,4 @@ int job_close_stdin(struct job *j)
 		j->info.stdin_open = false;
 	}
 	pthread_mutex_unlock(&j->table->lock);
-	return r;
 }
