@@ -25,6 +25,7 @@ from vatest import image                                                    # no
 from vatest.host import Proxy                                               # noqa: E402
 from vatest import callgrind                                                # noqa: E402
 from vatest.counted import Counted, call, exchange                          # noqa: E402
+from vatest.usage import wakeups                                            # noqa: E402
 from vatest.wait import connect_unix                                        # noqa: E402
 import many                                                                 # noqa: E402
 import peers                                                                # noqa: E402
@@ -301,9 +302,9 @@ class Bench(servers.Rows):
             raise RuntimeError("the agent's processes: %s" % pids)
         seconds = 10
         proxy = self.proxy["virtio"].process.pid
-        before = self._guest_switches(pids), peers.local_switches([proxy])
+        before = self._guest_switches(pids), wakeups([proxy])
         time.sleep(seconds)
-        after = self._guest_switches(pids), peers.local_switches([proxy])
+        after = self._guest_switches(pids), wakeups([proxy])
         self.f.add("wake-ups per second idle", "va-agent", (after[0] - before[0]) / seconds)
         self.f.add("wake-ups per second idle", "virtproxy", (after[1] - before[1]) / seconds)
         self._memory("va-agent static, in the guest", peers.memory(
@@ -369,11 +370,11 @@ class Bench(servers.Rows):
         who = {name: peers.tree(a.pid) for name, a in agents.items()}
         who["va-hostd"] = peers.tree(hostd.pid)
         who["virtproxy"] = [proxy_pid]
-        before = {k: peers.local_switches(p) for k, p in who.items()}
+        before = {k: wakeups(p) for k, p in who.items()}
         time.sleep(seconds)
         for name, pids in who.items():
             self.f.add("wake-ups per second idle, native", name,
-                       (peers.local_switches(pids) - before[name]) / seconds)
+                       (wakeups(pids) - before[name]) / seconds)
             self._memory(name + ", native (%d processes)" % len(pids), peers.local_memory(pids))
 
     def counted(self):

@@ -17,6 +17,7 @@ import xmlrpc.client
 
 from vatest import image, program, run, scale
 from vatest.env import CACHE
+from vatest.usage import run_ns
 from vatest.wait import wait_for_socket
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -256,22 +257,7 @@ def local_memory(pids):
     return memory(texts)
 
 
-def local_switches(pids):
-    """Voluntary context switches of all threads: an idle one makes one per wake-up."""
-    total = 0
-    for pid in pids:
-        for path in glob.glob("/proc/%d/task/*/status" % pid):
-            with open(path) as f:
-                total += sum(int(line.split()[1]) for line in f if line.startswith("voluntary"))
-    return total
-
-
 def local_cpu(pids):
     """CPU seconds of all threads, to the nanosecond.  What other programs do to a
     busy machine changes it little."""
-    total = 0
-    for pid in pids:
-        for path in glob.glob("/proc/%d/task/*/schedstat" % pid):
-            with open(path) as f:
-                total += int(f.read().split()[0])
-    return total / 1e9
+    return sum(run_ns(pid) for pid in pids) / 1e9

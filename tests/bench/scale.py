@@ -15,7 +15,7 @@ import statistics
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from vatest.scale import Fleet          # noqa: E402
+from vatest.fleet import Fleet          # noqa: E402
 
 SETTLE = 75     # va-hostd gives memory back every 20 s; links rest long after 50 s
 

@@ -11,6 +11,7 @@ import time
 from vatest import connect_unix
 from vatest.faults import LONG, Rig, STOP
 from vatest.host import Proxy
+from vatest.usage import cpu_seconds
 
 rig = Rig(reboot=True)
 
@@ -124,13 +125,6 @@ def _(_links, _n):
                   name="org.virtagent.0", id="vp0")
 
 
-def cpu(pid):
-    """Seconds of processor that a process of this machine took."""
-    with open("/proc/%d/stat" % pid) as f:
-        words = f.read().rsplit(")", 1)[1].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def guest_cpu(link):
     """The same for one agent's processes in the guest, to the nanosecond: the ticks of
     /proc/PID/stat are counted when timers wake the agent, so they all seem to be its."""
@@ -169,10 +163,10 @@ def _(links, _n):
     g = rig.guest
     g.sh("mv /usr/sbin/va-agent /usr/sbin/off; kill -9 $(pidof va-agent)")
     time.sleep(1)
-    before = {k: cpu(link.proxy.process.pid) for k, link in links.items()}
+    before = {k: cpu_seconds(link.proxy.process.pid) for k, link in links.items()}
     time.sleep(IDLE)
     for k, link in links.items():
-        took = (cpu(link.proxy.process.pid) - before[k]) / IDLE
+        took = (cpu_seconds(link.proxy.process.pid) - before[k]) / IDLE
         got = int(g.sh("/va/hold %s 0.5" % port(k)))
         print("# %s: virtproxy takes %.2f %% of a processor without a guest; %d bytes were queued"
               % (k, 100 * took, got))

@@ -18,6 +18,7 @@ from vatest.env import program, scale, tmpdir
 from vatest.proc import Process, run
 from vatest.rpc import http_request, xmlrpc_proxy
 from vatest.tap import Suite, need
+from vatest.usage import wakeups
 from vatest.wait import Timeout, connect_unix, wait_for_socket, wait_until
 
 suite = Suite()
@@ -239,17 +240,6 @@ def _():
     wait_until(lambda: a.child("spawner") not in (None, old), 1, "a new spawner")
 
 
-def switches(pids):
-    """Voluntary context switches so far: an idle thread makes one per wake-up.  Others
-    say how busy the machine is: 76 were seen in one wake-up."""
-    total = 0
-    for pid in pids:
-        for task in os.listdir("/proc/%d/task" % pid):
-            with open("/proc/%d/task/%s/status" % (pid, task)) as f:
-                total += sum(int(line.split()[1]) for line in f if line.startswith("voluntary"))
-    return total
-
-
 def resident(pids):
     """KB of pages of the program's own file that are mapped."""
     total = 0
@@ -266,9 +256,9 @@ def _():
     pids = [a.proc.pid, a.child("server"), a.child("spawner")]
     busy = resident(pids)
     wait_until(lambda: resident(pids) < 0.7 * busy, 10 / scale() + 5, "memory to be given back")
-    before, seconds = switches(pids), 6
+    before, seconds = wakeups(pids), 6
     time.sleep(seconds)
-    rate = (switches(pids) - before) / seconds
+    rate = (wakeups(pids) - before) / seconds
     print("# %.1f wake-ups a second; %d KB of files mapped before, %d now"
           % (rate, busy, resident(pids)))
     assert rate < 4, rate

@@ -16,34 +16,26 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from vatest import Suite, scale, wait_until
-from vatest.hostd import need_hostd
-from vatest.scale import Fleet
+from vatest.fleet import Fleet
 
-need_hostd()
 suite = Suite()
 GUESTS = 201
 LOOK = 16               # seconds: two beacons of long rest
-fleet = Fleet(GUESTS)
-suite.cleanups.append(fleet.close)
-suite.on_failure.append(fleet.hostd.tail)
+fleet = Fleet(GUESTS, suite)
 
 
 def states():
     return {g["name"]: g["state"] for g in fleet.hostd.rpc(60).host.guests()}
 
 
-def beacons_in():
-    return [fleet.hostd.facts("g%d" % i)["status"]["beacons-in"] for i in range(1, 11)]
-
-
 def beacons_of_a_look():
     """Of ten guests, while the state of all is looked at each second."""
-    before, seen = beacons_in(), set()
+    before, seen = fleet.beacons(), set()
     end = time.monotonic() + LOOK
     while time.monotonic() < end:
         seen |= set(states().values())
         time.sleep(1)           # between two looks; what is waited for is that nothing happens
-    return [b - a for a, b in zip(before, beacons_in())], seen
+    return [b - a for (_, a), (_, b) in zip(before, fleet.beacons())], seen
 
 
 @suite.case("va-hostd tells the virtproxies that they are many")

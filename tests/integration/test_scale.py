@@ -14,15 +14,12 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 from vatest import Skip, Suite, sanitized, wait_until
-from vatest.hostd import need_hostd
-from vatest.scale import Fleet, page_faults
+from vatest.fleet import Fleet
+from vatest.usage import page_faults
 
-need_hostd()
 suite = Suite()
 GUESTS = 50
-fleet = Fleet(GUESTS)
-suite.cleanups.append(fleet.close)
-suite.on_failure.append(fleet.hostd.tail)
+fleet = Fleet(GUESTS, suite)
 
 
 @suite.case("all guests are connected and known soon after the start")
@@ -43,16 +40,10 @@ def _():
         assert h.get(name, "user.scale")["value"] == b"for everybody"
 
 
-def beacons():
-    """What each of ten virtproxies sent and got."""
-    status = [fleet.hostd.facts("g%d" % i)["status"] for i in range(1, 11)]
-    return [(s["beacons-out"], s["beacons-in"]) for s in status]
-
-
 def in_five_seconds():
-    before = beacons()
+    before = fleet.beacons()
     fleet.idle_cpu(5)
-    return [(out1 - out0, in1 - in0) for (out0, in0), (out1, in1) in zip(before, beacons())]
+    return [(out1 - out0, in1 - in0) for (out0, in0), (out1, in1) in zip(before, fleet.beacons())]
 
 
 @suite.case("an idle link comes to rest: a beacon each way in two seconds")

@@ -8,51 +8,19 @@ import subprocess
 import time
 
 from .env import program, tmpdir
-from .hostd import Hostd
+from .hostd import Hostd, need_hostd
 from .proc import Process
 from .tap import need
+from .usage import pss_kb, run_ns
 from .wait import wait_until
-
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_seconds(pid):
-    """User and system time of a process."""
-    with open("/proc/%d/stat" % pid) as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def run_ns(pid):
-    """The same, of all its threads, in nanoseconds and not in ticks."""
-    total = 0
-    for task in os.listdir("/proc/%d/task" % pid):
-        try:
-            with open("/proc/%d/task/%s/schedstat" % (pid, task)) as f:
-                total += int(f.read().split()[0])
-        except FileNotFoundError:       # a thread that just ended
-            pass
-    return total
-
-
-def page_faults(pid):
-    """Pages given to a process so far that came from no disk."""
-    with open("/proc/%d/stat" % pid) as f:
-        return int(f.read().rsplit(")", 1)[1].split()[7])
-
-
-def pss_kb(pid):
-    with open("/proc/%d/smaps_rollup" % pid) as f:
-        for line in f:
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    raise RuntimeError("no Pss of process %d" % pid)
 
 
 class Fleet:
-    """COUNT simulated guests named g1, g2 ...; start() begins the storm."""
+    """COUNT simulated guests named g1, g2 ...; storm() begins the storm.  With suite it is
+    closed at the end, and a failure shows va-hostd's log."""
 
-    def __init__(self, count):
+    def __init__(self, count, suite=None):
+        need_hostd()
         need(program("tests/bench/sim-guests"))
         self.count = count
         self.dir = os.path.join(tmpdir(), "fleet")
@@ -66,6 +34,9 @@ class Fleet:
                        for i in range(1, count + 1))
         self.hostd = Hostd(conf="[hostd]\n", start=False)
         self.hostd.write_conf(conf, "guests.d/fleet.conf")
+        if suite:
+            suite.cleanups.append(self.close)
+            suite.on_failure.append(self.hostd.tail)
 
     def known(self, seconds):
         """Waits until every guest is connected and its agent has answered."""
@@ -98,6 +69,11 @@ class Fleet:
             "group:*", {"user.scale": value}, {"sync": True, "timeout": timeout})
         assert r["guests"] == self.count, r
         return time.monotonic() - begin
+
+    def beacons(self):
+        """What the virtproxies of the first ten have sent and got."""
+        status = [self.hostd.facts("g%d" % i)["status"] for i in range(1, 11)]
+        return [(s["beacons-out"], s["beacons-in"]) for s in status]
 
     def processes(self):
         return {"va-hostd": [self.hostd.process.pid], "virtproxy": self.pids,
