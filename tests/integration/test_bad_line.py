@@ -90,6 +90,16 @@ def _():
     assert other != seen[0][0]
 
 
+@suite.case("each fault does what it says and no more, also where two strike at one byte")
+def _():
+    data, log = random.Random(1).randbytes(100000), []
+    w = Way("sum", "ab", {"flip": 20, "drop": 20, "insert": 20, "text": 200}, log)
+    w.feed(data)
+    assert w.taken == len(data) and len(log) > 10000, (w.taken, len(log))
+    more = {"flip": lambda what: 0, "drop": lambda what: -1, "insert": lambda what: 1, "text": len}
+    assert w.held == len(data) + sum(more[kind](what) for _, _, kind, what in log), w.held
+
+
 def rate_of(size, **faults):
     """Bytes a second of one transfer to the guest's end, by the receiver's clock."""
     took, data = [], random.Random(SEED).randbytes(size)

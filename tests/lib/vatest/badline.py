@@ -162,7 +162,9 @@ class Way:
         view = memoryview(data)
         while view:
             kind = min(self.at, key=self.at.get, default=None)
-            n = min(len(view), self.at[kind] - self.taken) if kind else len(view)
+            n = len(view)
+            if kind:                # two kinds at one byte: the second strikes the next
+                n = min(n, max(0, self.at[kind] - self.taken))
             lost = min(self.lost, n)
             self.lost -= lost
             self.put(view[lost:n])
