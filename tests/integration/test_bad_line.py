@@ -149,7 +149,7 @@ for name, kind, size, faults in (
         ("cuts, stalls and a late line", "unix", 500000, dict(cut=700000, stall=500000,
                                                             delay=0.01)),
         ("everything", "pty", 20000, dict(flip=20000, drop=20000, insert=20000, text=20000,
-                                          burst=40000, dup=40000, echo=40000, stall=100000,
+                                          burst=40000, dup=40000, echo=40000, stall=40000,
                                           delay=0.001, slice=600))):
     @suite.case("%s over %s: every stream whole" % (name, kind))
     def _(kind=kind, size=size, faults=faults):

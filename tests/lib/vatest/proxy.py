@@ -208,7 +208,10 @@ class Pair:
                 args += ["-i", "%s:%s" % (name, path if ":" in path else path + ":-")]
         self.ends[end] = Proxy(*args, name="vp-" + end)
 
-    def wait_session(self, seconds=15):
+    def wait_session(self, seconds=None):
+        # A bad line's burst counts bytes: 1000 of them are 19 HELLOs, which ends
+        # without a session send one in 2 s each.
+        seconds = seconds or (45 if self.line else 15)
         self.guest.wait_session(True, seconds)
         self.host.wait_session(True, seconds)
 
