@@ -36,6 +36,7 @@
 #define TICKS_MIN 6u /* within the limit of hanging */
 
 #define TRUST 11u /* looks in a row: asked each two minutes */
+#define STILL 2u  /* looks: a beacon is up to 20 s after the last (virtproxy's 7.4) */
 
 #define LITTLE_CPU 20u	 /* less than 1/20 of the time is no spinning */
 #define BUSY_PERCENT 90u /* could run for so much of the time */
@@ -146,7 +147,10 @@ bool watch_cpu_was(struct watch *w, const struct watch_limits *l,
 	bool first = !w->look_ns || since > 3 * watch_look_every(l);
 	bool could_run = (ran + waited) / BUSY_PERCENT >= since / 100;
 
-	w->ran = !first && ran > 0;
+	if (first)
+		w->still = STILL;
+	else
+		w->still = ran > 0 ? 0 : w->still + 1;
 	w->look_ns = now;
 	w->cpu = *cpu;
 	if (first || ran * LITTLE_CPU < since) {
@@ -161,7 +165,7 @@ bool watch_cpu_was(struct watch *w, const struct watch_limits *l,
 
 bool watch_alive(struct watch *w)
 {
-	if (w->ran && !w->busy && w->trusted++ < TRUST)
+	if (w->still < STILL && !w->busy && w->trusted++ < TRUST)
 		return true;
 	w->trusted = 0;
 	return false;
@@ -171,9 +175,10 @@ bool watch_look(struct watch *w, const struct watch_limits *l, pid_t pid, uint64
 {
 	struct watch_cpu cpu = { 0 };
 
-	w->ran = false;
-	if (!l->spin_ns || pid <= 0 || cpu_ran(pid, &cpu.ran_ns) < 0)
+	if (!l->spin_ns || pid <= 0 || cpu_ran(pid, &cpu.ran_ns) < 0) {
+		w->still = STILL;
 		return false;
+	}
 	if (w->look_ns && (cpu.ran_ns - w->cpu.ran_ns) * LITTLE_CPU >= now - w->look_ns)
 		cpu.waited_ns = cpu_waited(pid);
 	return watch_cpu_was(w, l, &cpu, now);

@@ -28,7 +28,7 @@ struct watch {
 	uint64_t tick_ns;    /* when that was counted last */
 	uint64_t look_ns;    /* when cpu was had; 0 = never */
 	struct watch_cpu cpu;
-	bool ran;	     /* between the last two looks */
+	unsigned still;	     /* looks in a row between which it did not run */
 	unsigned trusted;    /* looks at which that was taken for an answer */
 	bool busy;	     /* at the last look, and detail is known since */
 	bool based;	     /* base_* are known */
@@ -46,7 +46,7 @@ void watch_answered(struct watch *w, uint64_t now);
 /* True: it hangs. */
 bool watch_tick(struct watch *w, const struct watch_limits *l, uint64_t now);
 
-/* After a look: did it run since the one before?  Whoever runs, and does not run all the
+/* After a look: did it run since the last but one?  Whoever runs, and does not run all the
  * time, goes round its loop; so it need not be asked, but now and then it must. */
 bool watch_alive(struct watch *w);
 

@@ -168,7 +168,7 @@ TEST(looks_that_come_late_begin_anew)
 	}
 }
 
-TEST(who_runs_is_asked_now_and_then_who_does_not_at_once)
+TEST(who_runs_is_asked_now_and_then_who_does_not_soon)
 {
 	struct watch w = { 0 };
 	struct watch_cpu cpu = { SEC, SEC };
@@ -184,10 +184,11 @@ TEST(who_runs_is_asked_now_and_then_who_does_not_at_once)
 		asked += !watch_alive(&w);
 	}
 	CHECK_INT(asked, 10);
-	for (unsigned i = 0; i < 3; i++) {
+	/* A beacon may have missed one look. */
+	for (unsigned i = 0; i < 4; i++) {
 		now += every;
 		CHECK(!watch_cpu_was(&w, &limits, &cpu, now));
-		CHECK(!watch_alive(&w));
+		CHECK_INT(watch_alive(&w), i == 0);
 	}
 	/* Busy is another question, and cannot be told from spinning so. */
 	now += every;
@@ -220,5 +221,5 @@ UNIT_MAIN(CASE(unanswered_for_the_limit_is_a_hang), CASE(any_answer_is_a_sign_of
 	  CASE(time_in_which_we_did_not_run_is_none), CASE(zero_is_never),
 	  CASE(always_running_for_nothing_is_spinning), CASE(work_and_waiting_are_none),
 	  CASE(a_burst_without_work_is_forgotten), CASE(looks_that_come_late_begin_anew),
-	  CASE(who_runs_is_asked_now_and_then_who_does_not_at_once),
+	  CASE(who_runs_is_asked_now_and_then_who_does_not_soon),
 	  CASE_SLOW(this_process_is_seen_to_spin, 30))
