@@ -63,7 +63,7 @@ const struct vp_params *vp_params_of(enum vp_channel channel);
 
 #define VP_BEACON_EVERY NSEC_PER_SEC /* R17, also heals lost wakeups */
 #define VP_BEACON_REST (2 * NSEC_PER_SEC) /* of a session at rest */
-#define VP_BEACON_LONG_REST (8 * NSEC_PER_SEC)
+#define VP_BEACON_LONG_REST (16 * NSEC_PER_SEC)
 #define VP_ALONE_AFTER (5 * NSEC_PER_SEC) /* of silence: a guest has no host */
 #define VP_REST_BEACONS 10u /* without a sequenced frame between them: at rest */
 #define VP_LONG_REST_BEACONS 30u /* at long rest, after 50 s */
@@ -305,7 +305,7 @@ void vp_link_tick(struct vp_link *l);
 /* Time between beacons: longer on the host's side (link_timer.c). */
 uint64_t vp_link_beacon_every(const struct vp_link *l);
 /* ns between two beacons of a guest that sees what this side sees: 1 s, at rest 2,
- * at long rest 8. */
+ * at long rest 16. */
 uint64_t vp_link_pace(const struct vp_link *l);
 /* To be told of each sequenced frame that was made or came: a rest ends with it. */
 void vp_link_stir(struct vp_link *l);
