@@ -70,7 +70,7 @@ def _():
     os.kill(fleet.sim.pid, signal.SIGSTOP)
     began = time.monotonic()
     try:
-        wait_until(lambda: states()["g2"] == "silent", 60, "g2 to be silent", 0.2)
+        wait_until(lambda: states()["g2"] == "silent", 40, "g2 to be silent", 0.2)
         took = time.monotonic() - began
     finally:
         os.kill(fleet.sim.pid, signal.SIGCONT)

@@ -173,7 +173,7 @@ class Way:
             if not view:
                 break
             view = self._strike(kind, view)
-            self.at[kind] = max(self._draw(kind), self.taken)
+            self.at[kind] = self._draw(kind)
 
     def _remember(self, data):
         self.taken += len(data)
